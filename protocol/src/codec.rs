@@ -1,0 +1,85 @@
+//! Bytes to messages and back: the only file that knows bincode.
+//!
+//! bincode 2.0.1 is unmaintained (RUSTSEC-2025-0141); it is used here within three rules that its known faults ask
+//! for: a decode limit, `consumed == length`, and message types without recursion or sequences of zero-size elements.
+
+use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Largest decoded size of one message, in bytes. A packet is at most 64 KiB, and no field expands.
+const DECODE_LIMIT: usize = 256 * 1024;
+
+/// Why bytes are not a message.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// The bytes do not decode to the expected type within the limit.
+    #[error("failed to decode a message: {0}")]
+    Decode(#[from] bincode::error::DecodeError),
+    /// The value does not encode within the limit.
+    #[error("failed to encode a message: {0}")]
+    Encode(#[from] bincode::error::EncodeError),
+    /// The message was followed by bytes that it does not announce, or by fewer than it announces.
+    #[error("message of {consumed} bytes in a packet of {length} announces {announced} bytes of payload")]
+    Length {
+        /// Bytes that the message itself took.
+        consumed: usize,
+        /// Bytes of the packet.
+        length: usize,
+        /// Payload bytes that the message says follow it.
+        announced: usize,
+    },
+}
+
+const fn config() -> Configuration<LittleEndian, Varint, Limit<DECODE_LIMIT>> {
+    config::standard().with_limit::<DECODE_LIMIT>()
+}
+
+/// Encodes a message.
+pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, CodecError> {
+    Ok(bincode::serde::encode_to_vec(message, config())?)
+}
+
+/// Decodes the message at the front of `bytes`; returns it with the number of bytes it took.
+pub fn decode_prefix<M: DeserializeOwned>(bytes: &[u8]) -> Result<(M, usize), CodecError> {
+    Ok(bincode::serde::decode_from_slice(bytes, config())?)
+}
+
+/// Decodes a message that fills `bytes` exactly.
+pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, CodecError> {
+    let (message, consumed) = decode_prefix(bytes)?;
+    if consumed != bytes.len() {
+        return Err(CodecError::Length { consumed, length: bytes.len(), announced: 0 });
+    }
+    Ok(message)
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::{CodecError, decode, encode};
+
+    #[test]
+    fn trailing_bytes_are_refused() {
+        let mut bytes = encode(&("call", 7_u32)).expect("encodes");
+        assert_eq!(decode::<(String, u32)>(&bytes).expect("decodes"), ("call".to_owned(), 7));
+        bytes.push(0);
+        assert!(matches!(decode::<(String, u32)>(&bytes), Err(CodecError::Length { .. })));
+    }
+
+    #[test]
+    fn a_declared_length_allocates_nothing_beyond_the_limit() {
+        // Varint marker 0xfd: a u64 follows. The string claims 2^46 bytes.
+        let mut bytes = vec![0xfd];
+        bytes.extend_from_slice(&(1_u64 << 46).to_le_bytes());
+        assert!(matches!(decode::<String>(&bytes), Err(CodecError::Decode(_))));
+        assert!(matches!(decode::<Vec<u64>>(&bytes), Err(CodecError::Decode(_))));
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        let bytes = encode(&("a name", vec![1_u32, 2, 3])).expect("encodes");
+        for end in 0..bytes.len() {
+            assert!(decode::<(String, Vec<u32>)>(bytes.get(..end).expect("in range")).is_err());
+        }
+    }
+}

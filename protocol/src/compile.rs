@@ -1,0 +1,54 @@
+//! Host and compiler: what is asked of it, and what it claims.
+//!
+//! The compiler is a worker whose one export is `compile`. Its input is a [`CompileRequest`], its reply a
+//! [`Description`], its plugin error a [`CompileFailure`], each in this crate's codec. The native code goes into the
+//! output memfd that travelled with its `Start`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::orders::Runtime;
+
+/// Names that a description may list; the rest is cut.
+pub const NAMES_MAX: usize = 1000;
+
+/// Asks for native code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompileRequest {
+    /// What the manifest says the artifact is, or `None` to find out.
+    pub runtime: Option<Runtime>,
+}
+
+/// What the compiler says of a module. A claim: it has read hostile bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// `Core`, `Component` or `Command`.
+    pub runtime: Runtime,
+    /// The functions that may be called, as `call` takes them; at most [`NAMES_MAX`].
+    pub exports: Vec<String>,
+    /// The imports, at most [`NAMES_MAX`].
+    pub imports: Vec<String>,
+    /// Bytes of native code in the output.
+    pub code_len: u64,
+}
+
+/// Why there is no native code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureKind {
+    /// The bytes are not wasm, or not valid wasm.
+    Malformed,
+    /// It imports something that its runtime does not offer.
+    UndeclaredImport,
+    /// It uses a wasm feature that is switched off, or is of another kind than the manifest says.
+    Unsupported,
+    /// It is larger than the compiler accepts.
+    TooLarge,
+}
+
+/// A refused module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompileFailure {
+    /// The kind of refusal.
+    pub kind: FailureKind,
+    /// What is wrong, at most 4 KiB.
+    pub message: String,
+}

@@ -1,0 +1,75 @@
+//! What a worker reports about its own confinement, before anything of the plugin may run.
+
+use serde::{Deserialize, Serialize};
+
+/// A forbidden act that the worker tried after it confined itself, and how the kernel refused it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The act, as a system call with its arguments in words.
+    pub act: String,
+    /// The errno that came back.
+    pub errno: i32,
+}
+
+/// The state of the process after `confine`, read back from the kernel by the worker itself.
+///
+/// The worker runs no byte of the plugin before it sends this, so it can be believed as far as hotcell's own worker
+/// binary can. The host reads what it can of the same facts from `/proc` again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Process id, as the worker sees it.
+    pub pid: u32,
+    /// Real, effective and saved uid, all equal.
+    pub uid: u32,
+    /// Real, effective and saved gid, all equal.
+    pub gid: u32,
+    /// Number of supplementary groups.
+    pub groups: u32,
+    /// Union of the inheritable, permitted, effective, bounding-if-usable and ambient capability sets.
+    pub capabilities: u64,
+    /// PR_GET_NO_NEW_PRIVS.
+    pub no_new_privs: bool,
+    /// The Landlock ABI that was enforced in full.
+    pub landlock_abi: u32,
+    /// The `Seccomp:` line of `/proc/self/status`: 2 is filter mode.
+    pub seccomp_mode: u32,
+    /// The `Seccomp_filters:` line.
+    pub seccomp_filters: u32,
+    /// The `Threads:` line.
+    pub threads: u32,
+    /// PR_GET_DUMPABLE.
+    pub dumpable: bool,
+    /// The open descriptors, ascending.
+    pub descriptors: Vec<u32>,
+    /// The forbidden acts that were tried.
+    pub refused: Vec<Refusal>,
+}
+
+/// A step of a worker's start, in the order in which they are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is the name of its step")]
+pub enum Step {
+    Session,
+    Descriptors,
+    Limits,
+    Namespaces,
+    Identity,
+    Files,
+    Dumpable,
+    Landlock,
+    Seccomp,
+    SelfCheck,
+    Load,
+    Seal,
+}
+
+/// Why a worker stopped before it was ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The step that failed.
+    pub step: Step,
+    /// The errno, or 0 where the kernel gave none.
+    pub errno: i32,
+    /// What was attempted, in words, at most 4 KiB.
+    pub detail: String,
+}

@@ -1,0 +1,209 @@
+//! Host and worker: two enums, one per direction, so that a wrong-way message has no value.
+//!
+//! A payload (input, reply, host-call input and answer) travels as `Data` packets after the message that announces its
+//! length. The receiver checks the announced length against its limit before the first byte, and grows its buffer only
+//! as bytes arrive.
+
+use serde::{Deserialize, Serialize};
+
+use crate::evidence::{Evidence, Failure};
+use crate::orders::{Orders, Place};
+
+/// Names one call of one worker; never reused within a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CallId(pub u64);
+
+/// Which incarnation of a plugin a message belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Generation(pub u32);
+
+/// Every packet of a worker channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope<M> {
+    /// The generation that the sender believes it is.
+    pub generation: Generation,
+    /// The message.
+    pub message: M,
+}
+
+/// The first message to a worker.
+///
+/// It travels on the setup channel, with the artifact (a sealed memfd) and, for the compiler, the memfd that takes its
+/// output. The setup channel is closed by both sides before the artifact is read; the worker channel never carries a
+/// descriptor, in either direction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// What to do.
+    pub orders: Orders,
+    /// Base folders, as absolute paths.
+    pub places: Vec<(Place, String)>,
+    /// uid and gid to switch to, where the orders ask for it.
+    pub identity: Option<(u32, u32)>,
+    /// Arguments of a command, program name first.
+    pub arguments: Vec<String>,
+    /// The manifest's `config`, as JSON text.
+    pub config: Option<String>,
+}
+
+/// Host to worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// Confine yourself. Travels on the setup channel, the only message that does.
+    Start(Box<Start>),
+    /// The evidence holds: load the artifact.
+    Load,
+    /// "Loaded" was seen, and nothing that only loading needs is allowed any more: seal, and meet the plugin.
+    Seal,
+    /// Run an export. `len` bytes of input follow as `Data`.
+    Call {
+        /// Its name.
+        call: CallId,
+        /// The export.
+        export: String,
+        /// Bytes of input.
+        len: u64,
+    },
+    /// A piece of the payload that was announced last.
+    Data {
+        /// The call that it belongs to.
+        call: CallId,
+        /// Bytes that follow this message in the packet.
+        len: u32,
+    },
+    /// The answer to the host call that is waited for. `len` bytes follow as `Data`.
+    Answer {
+        /// The call within which the host call was made.
+        call: CallId,
+        /// What came of it.
+        outcome: AnswerStatus,
+        /// Bytes of answer or of error text.
+        len: u64,
+    },
+}
+
+/// What came of a host call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AnswerStatus {
+    /// The payload is the answer.
+    Ok,
+    /// Not requested, not granted or not known. No payload.
+    Refused,
+    /// The handler failed; the payload is the public error text.
+    Failed,
+}
+
+/// Why guest code of a wasm worker stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "wasm's own names of its traps")]
+pub enum TrapKind {
+    Unreachable,
+    StackOverflow,
+    MemoryOutOfBounds,
+    TableOutOfBounds,
+    IndirectCall,
+    IntegerOverflow,
+    IntegerDivisionByZero,
+    BadConversion,
+    /// The guest passed a pointer or a text to a host function that is not what it must be.
+    BadArgument,
+    /// The guest asked for more than a limit before it could run.
+    Limit,
+    Other,
+}
+
+/// How the worker says a call ended. A claim: the worker is hostile by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReplyStatus {
+    /// The payload is the reply.
+    Ok,
+    /// The plugin returned an error; the payload is its text.
+    PluginError,
+    /// The plugin has no such export; the payload says so.
+    NoSuchExport,
+    /// The input does not fit the export's types; the payload says where.
+    BadInput,
+    /// Guest code trapped; the payload is the explanation. The worker can serve no further call.
+    Trap(TrapKind),
+    /// A command ended with this code. The worker can serve no further call.
+    Exited(i32),
+}
+
+/// Worker to host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// The Load stage is in force. Travels on the setup channel; a native worker's listener travels with it.
+    Confined(Evidence),
+    /// A step of the start failed; the worker exits. On the setup channel until `Confined` was sent.
+    Failed(Failure),
+    /// The artifact is mapped. Native: constructors have run.
+    Loaded,
+    /// The Run stage is in force and the plugin accepted its host: calls may come.
+    Ready,
+    /// A call ended. `len` bytes follow as `Data`.
+    Reply {
+        /// The call.
+        call: CallId,
+        /// How.
+        status: ReplyStatus,
+        /// Bytes of payload.
+        len: u64,
+    },
+    /// The plugin calls the host, and waits. `len` bytes of input follow as `Data`.
+    HostCall {
+        /// The call within which it happens.
+        call: CallId,
+        /// The name of the host call.
+        name: String,
+        /// Bytes of input.
+        len: u64,
+    },
+    /// A piece of the payload that was announced last.
+    Data {
+        /// The call that it belongs to.
+        call: CallId,
+        /// Bytes that follow this message in the packet.
+        len: u32,
+    },
+}
+
+/// A message type of a packet channel: says how many raw bytes follow it in its packet.
+pub trait Message {
+    /// Bytes of payload behind this message, in the same packet.
+    fn payload_len(&self) -> usize;
+}
+
+impl<M: Message> Message for Envelope<M> {
+    fn payload_len(&self) -> usize {
+        self.message.payload_len()
+    }
+}
+
+impl Message for ToWorker {
+    fn payload_len(&self) -> usize {
+        match self {
+            ToWorker::Data { len, .. } => *len as usize,
+            _ => 0,
+        }
+    }
+}
+
+impl Message for FromWorker {
+    fn payload_len(&self) -> usize {
+        match self {
+            FromWorker::Data { len, .. } => *len as usize,
+            _ => 0,
+        }
+    }
+}
+
+impl Message for crate::launch::ToLauncher {
+    fn payload_len(&self) -> usize {
+        0
+    }
+}
+
+impl Message for crate::launch::FromLauncher {
+    fn payload_len(&self) -> usize {
+        0
+    }
+}
