@@ -53,7 +53,6 @@ pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, CodecError> {
     Ok(message)
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::{CodecError, decode, encode};

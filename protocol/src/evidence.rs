@@ -17,6 +17,8 @@ pub struct Refusal {
 /// binary can. The host reads what it can of the same facts from `/proc` again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
+    /// [`build_id`](crate::launch::build_id) of the worker; the host refuses another build.
+    pub build: String,
     /// Process id, as the worker sees it.
     pub pid: u32,
     /// Real, effective and saved uid, all equal.
@@ -25,7 +27,7 @@ pub struct Evidence {
     pub gid: u32,
     /// Number of supplementary groups.
     pub groups: u32,
-    /// Union of the inheritable, permitted, effective, bounding-if-usable and ambient capability sets.
+    /// Union of the inheritable, permitted, effective and ambient capability sets, and as root the bounding set.
     pub capabilities: u64,
     /// PR_GET_NO_NEW_PRIVS.
     pub no_new_privs: bool,

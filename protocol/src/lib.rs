@@ -20,8 +20,10 @@ pub use codec::CodecError;
 pub use compile::{CompileFailure, CompileRequest, Description, FailureKind};
 pub use evidence::{Evidence, Failure, Refusal, Step};
 pub use launch::{FromLauncher, Image, ToLauncher, Usage, WaitStatus, WorkerId};
-pub use message::{AnswerStatus, CallId, Envelope, FromWorker, Generation, ReplyStatus, Start, ToWorker, TrapKind};
+pub use message::{
+    AnswerStatus, CallId, Envelope, FromWorker, Generation, ReplyStatus, Start, ToWorker, TrapKind,
+};
 pub use orders::{
-    FileAccess, FileOrder, Filter, Filters, Instruction, Landlock, Limits, Namespace, Orders, PathRule, Place,
-    Resource, Rlimit, Runtime,
+    FileAccess, FileOrder, Filter, Filters, Instruction, Landlock, Limits, Namespace, Orders, PathRule,
+    Place, Resource, Rlimit, Runtime,
 };

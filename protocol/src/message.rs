@@ -122,6 +122,8 @@ pub enum ReplyStatus {
     NoSuchExport,
     /// The input does not fit the export's types; the payload says where.
     BadInput,
+    /// The reply is larger than the plan's `message` limit; the payload says how large.
+    OverLimit,
     /// Guest code trapped; the payload is the explanation. The worker can serve no further call.
     Trap(TrapKind),
     /// A command ended with this code. The worker can serve no further call.
@@ -131,7 +133,10 @@ pub enum ReplyStatus {
 /// Worker to host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromWorker {
-    /// The Load stage is in force. Travels on the setup channel; a native worker's listener travels with it.
+    /// The seccomp listener of a native worker travels with this one, on the setup channel. From now on the host
+    /// answers for every system call that the filter does not allow.
+    Listener,
+    /// The Load stage is in force, and was tested. Travels on the setup channel.
     Confined(Evidence),
     /// A step of the start failed; the worker exits. On the setup channel until `Confined` was sent.
     Failed(Failure),

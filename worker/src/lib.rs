@@ -1,14 +1,18 @@
 //! The only code that runs beside a plugin: confinement, the worker's end of its channels, and the serving loop.
 //!
-//! The order of a start is in [`start`]; it reads like the list of DESIGN 7. Nothing here protects the host: from the
-//! moment plugin code may run, this process is as hostile as the plugin, and whatever it sends is a claim.
+//! The order of a start is in [`start`] and [`confine`]; both read like the list of the design. Nothing here protects
+//! the host: from the moment plugin code may run, this process is as hostile as the plugin, and whatever it sends is a
+//! claim.
+
+#![deny(unsafe_code)]
 
 pub mod confine;
 pub mod launcher;
 pub mod link;
 pub mod native;
 pub mod start;
+mod sys;
 
 pub use confine::Confined;
-pub use link::{HostCallError, Link};
-pub use start::{Runtime, Reply, Started, run};
+pub use link::{HostCallError, Link, LinkError};
+pub use start::{Reply, Runtime, Started, load_failure, run};

@@ -3,10 +3,14 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use hotcell_protocol::{Failure, ReplyStatus, Start, Step};
+use hotcell_protocol::{
+    Channel, ChannelError, Envelope, Failure, FromWorker, Generation, PACKET_MAX, ReplyStatus, Start, Step,
+    ToWorker,
+};
 
-use crate::confine::Confined;
-use crate::link::Link;
+use crate::confine::{self, Confined};
+use crate::link::{Incoming, Link, LinkError};
+use crate::sys;
 
 /// What the host sent to this worker, and to no other.
 #[derive(Debug)]
@@ -59,8 +63,65 @@ pub fn load_failure(detail: impl Into<String>) -> Failure {
     Failure { step: Step::Load, errno: 0, detail: detail.into() }
 }
 
-/// Runs a worker on its two channels, to the end of its life.
+/// Runs a worker on its two channels, to the end of its life: the host closes the channel, or kills.
+///
+/// Ends without destructors, so that a plugin's cannot hang.
 pub fn run<R: Runtime>(setup: OwnedFd, channel: OwnedFd) -> ! {
-    let _ = (setup, channel);
-    std::process::exit(1)
+    let code = match live::<R>(Channel::from_socket(setup), Channel::from_socket(channel)) {
+        Ok(()) => 0,
+        Err(_) => 1,
+    };
+    sys::exit_now(code)
+}
+
+fn live<R: Runtime>(setup: Channel, channel: Channel) -> Result<(), LinkError> {
+    let (mut started, generation) = receive_start(&setup)?;
+    let confined = match confine::confine(&started, &setup, generation) {
+        Ok(confined) => confined,
+        Err(failure) => return fail(&setup, generation, failure),
+    };
+    tell(&setup, generation, FromWorker::Confined(confined.evidence().clone()))?;
+    drop(setup);
+
+    let mut link = Link::new(channel, generation, started.start.orders.limits.message);
+    link.expect(&ToWorker::Load)?;
+    let mut runtime = match R::load(&confined, &mut started) {
+        Ok(runtime) => runtime,
+        Err(failure) => return link.tell(FromWorker::Failed(failure)),
+    };
+    link.tell(FromWorker::Loaded)?;
+    link.expect(&ToWorker::Seal)?;
+    let sealed = confined.seal(&started.start.orders).and_then(|()| runtime.ready(&started, &mut link));
+    if let Err(failure) = sealed {
+        return link.tell(FromWorker::Failed(failure));
+    }
+    link.tell(FromWorker::Ready)?;
+    serve(&mut runtime, &mut link)
+}
+
+fn serve<R: Runtime>(runtime: &mut R, link: &mut Link) -> Result<(), LinkError> {
+    while let Some(Incoming { call, export, input }) = link.next_call()? {
+        let reply = runtime.call(&export, input, link);
+        link.reply(call, reply)?;
+    }
+    Ok(())
+}
+
+fn receive_start(setup: &Channel) -> Result<(Started, Generation), LinkError> {
+    let mut buffer = Box::new([0; PACKET_MAX]);
+    let (packet, descriptors) = setup.receive_with::<Envelope<ToWorker>>(&mut buffer)?;
+    let ToWorker::Start(start) = packet.message.message else {
+        return Err(LinkError::Unexpected("a worker's first message is Start"));
+    };
+    let mut files = descriptors.into_iter().map(File::from);
+    let started = Started { start: *start, artifact: files.next(), output: files.next() };
+    Ok((started, packet.message.generation))
+}
+
+fn tell(setup: &Channel, generation: Generation, message: FromWorker) -> Result<(), ChannelError> {
+    setup.send(&Envelope { generation, message }, &[])
+}
+
+fn fail(setup: &Channel, generation: Generation, failure: Failure) -> Result<(), LinkError> {
+    Ok(tell(setup, generation, FromWorker::Failed(failure))?)
 }

@@ -1,0 +1,81 @@
+//! The worker's own Landlock layer (landlock(7)).
+//!
+//! Every worker adds one, even if it is identical to its neighbour's: processes in one inherited domain may trace each
+//! other. Landlock does not govern UDP, chmod, ioctl on inherited descriptors, pathname sockets (before ABI 9), System
+//! V IPC or io_uring; the seccomp program stops those.
+
+use hotcell_protocol::{Failure, Landlock, Place, Step};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+};
+
+/// Opens every granted path and builds the ruleset; changes nothing of the process.
+pub(super) fn prepare(orders: &Landlock, places: &[(Place, String)]) -> Result<RulesetCreated, Failure> {
+    let abi = ABI::from(i32::try_from(orders.abi).unwrap_or(0));
+    let mut ruleset = create(abi)
+        .map_err(|error| refused(&format!("create a Landlock ABI {} ruleset", orders.abi), &error))?;
+    for rule in &orders.rules {
+        let path = locate(rule.place, &rule.path, places)?;
+        let access = BitFlags::<AccessFs>::from_bits(rule.access)
+            .map_err(|_| failure(format!("the plan grants unknown rights {:#x} on {path}", rule.access)))?;
+        let beneath =
+            PathFd::new(&path).map_err(|error| failure(format!("failed to open {path}: {error}")))?;
+        ruleset = ruleset
+            .add_rule(PathBeneath::new(beneath, access))
+            .map_err(|error| refused(&format!("grant {path}"), &error))?;
+    }
+    Ok(ruleset)
+}
+
+fn create(abi: ABI) -> Result<RulesetCreated, RulesetError> {
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(abi))?;
+    if !AccessNet::from_all(abi).is_empty() {
+        ruleset = ruleset.handle_access(AccessNet::from_all(abi))?;
+    }
+    if !Scope::from_all(abi).is_empty() {
+        ruleset = ruleset.scope(Scope::from_all(abi))?;
+    }
+    ruleset.create()
+}
+
+/// Puts the ruleset in force, in full or not at all.
+pub(super) fn enforce(ruleset: RulesetCreated) -> Result<(), Failure> {
+    let status = ruleset.restrict_self().map_err(|error| refused("enforce the Landlock ruleset", &error))?;
+    match status.ruleset {
+        RulesetStatus::FullyEnforced => Ok(()),
+        partial => Err(failure(format!("the kernel enforced the Landlock ruleset only as {partial:?}"))),
+    }
+}
+
+fn locate(place: Place, path: &str, places: &[(Place, String)]) -> Result<String, Failure> {
+    let base = match place {
+        Place::Root => "",
+        _ => {
+            &places
+                .iter()
+                .find(|(known, _)| *known == place)
+                .ok_or_else(|| failure(format!("the host named no folder for {place:?}")))?
+                .1
+        }
+    };
+    Ok(if path.is_empty() && place != Place::Root { base.to_owned() } else { format!("{base}/{path}") })
+}
+
+fn refused(act: &str, error: &RulesetError) -> Failure {
+    use std::error::Error;
+    let mut source: Option<&(dyn Error + 'static)> = Some(error);
+    let mut errno = 0;
+    while let Some(cause) = source {
+        errno =
+            cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error).unwrap_or(errno);
+        source = cause.source();
+    }
+    Failure { step: Step::Landlock, errno, detail: format!("failed to {act}: {error}") }
+}
+
+fn failure(detail: String) -> Failure {
+    Failure { step: Step::Landlock, errno: 0, detail }
+}

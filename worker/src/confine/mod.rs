@@ -1,0 +1,75 @@
+//! Confinement: the Load stage in one ordered list, and the proof of it.
+//!
+//! Fail closed: the first step that the kernel does not do in full ends the worker with an error that names it. What
+//! this does *not* protect against: kernel bugs behind an allowed system call, speculative side channels, and the use
+//! of shared caches, memory bandwidth and disk I/O.
+
+mod identity;
+mod inspect;
+mod landlock;
+mod limits;
+mod namespaces;
+mod seccomp;
+
+use hotcell_protocol::{Channel, Evidence, Failure, Filters, Generation, Orders, Step};
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+use crate::start::Started;
+
+/// Proof that the Load stage is in force in this process. Only [`confine`] makes one.
+#[derive(Debug)]
+pub struct Confined {
+    evidence: Evidence,
+}
+
+impl Confined {
+    /// What the kernel said.
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// Applies the Run stage: nothing that only loading needs is possible any more.
+    ///
+    /// For a native plugin the host's listener does this when it sees "loaded", since a filter that is installed after
+    /// plugin code has run proves nothing.
+    pub(crate) fn seal(&self, orders: &Orders) -> Result<(), Failure> {
+        match &orders.filters {
+            Filters::Staged { run: Some(run), .. } => seccomp::seal(run),
+            Filters::Staged { run: None, .. } | Filters::Supervised { .. } => Ok(()),
+        }
+    }
+}
+
+/// Confines this process as its orders say.
+///
+/// # Errors
+/// The step that the kernel refused, with its errno.
+pub(crate) fn confine(
+    started: &Started,
+    setup: &Channel,
+    generation: Generation,
+) -> Result<Confined, Failure> {
+    let orders = &started.start.orders;
+    let status = inspect::ProcessStatus::open()?;
+    limits::apply(&orders.rlimits)?;
+    namespaces::enter(&orders.namespaces)?;
+    identity::become_nobody(orders.distinct_uid, started.start.identity)?;
+    let ruleset = landlock::prepare(&orders.landlock, &started.start.places)?;
+    set_dumpable(orders.dumpable)?;
+    landlock::enforce(ruleset)?;
+    seccomp::install(&orders.filters, setup, generation)?;
+    let evidence = inspect::evidence(status, orders)?;
+    Ok(Confined { evidence })
+}
+
+fn set_dumpable(dumpable: bool) -> Result<(), Failure> {
+    let behavior = if dumpable { DumpableBehavior::Dumpable } else { DumpableBehavior::NotDumpable };
+    set_dumpable_behavior(behavior).map_err(failed(Step::Dumpable, "set PR_SET_DUMPABLE"))
+}
+
+/// Names the step and the act that an errno came from.
+fn failed(step: Step, act: impl Into<String>) -> impl FnOnce(Errno) -> Failure {
+    let act = act.into();
+    move |errno| Failure { step, errno: errno.raw_os_error(), detail: format!("failed to {act}: {errno}") }
+}

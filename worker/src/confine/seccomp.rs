@@ -1,0 +1,40 @@
+//! Installing the seccomp programs of the plan (seccomp(2)).
+
+use std::os::fd::AsFd;
+
+use hotcell_protocol::{Channel, Envelope, Failure, Filter, Filters, FromWorker, Generation, Step};
+use rustix::io::Errno;
+
+use super::failed;
+use crate::sys::{Install, install_filter};
+
+/// Installs the Load program. A native worker hands the listener of its one program to the host, which answers every
+/// system call that the program does not allow from now on.
+pub(super) fn install(filters: &Filters, setup: &Channel, generation: Generation) -> Result<(), Failure> {
+    match filters {
+        Filters::Staged { load, .. } => all_threads(load, "install the Load program"),
+        Filters::Supervised { filter, .. } => supervised(filter, setup, generation),
+    }
+}
+
+/// Installs the Run program on top of the Load program; the stricter answer of both holds.
+pub(super) fn seal(run: &Filter) -> Result<(), Failure> {
+    all_threads(run, "install the Run program").map_err(|failure| Failure { step: Step::Seal, ..failure })
+}
+
+fn all_threads(filter: &Filter, act: &str) -> Result<(), Failure> {
+    install_filter(filter, Install::AllThreads).map_err(failed(Step::Seccomp, act))?;
+    Ok(())
+}
+
+fn supervised(filter: &Filter, setup: &Channel, generation: Generation) -> Result<(), Failure> {
+    let listener = install_filter(filter, Install::WithListener)
+        .and_then(|listener| listener.ok_or(Errno::BADF))
+        .map_err(failed(Step::Seccomp, "install the program with a listener"))?;
+    let message = Envelope { generation, message: FromWorker::Listener };
+    setup.send_with(&message, &[], &[listener.as_fd()]).map_err(|error| Failure {
+        step: Step::Seccomp,
+        errno: 0,
+        detail: format!("failed to hand over the listener: {error}"),
+    })
+}

@@ -1,0 +1,233 @@
+//! The native runtime: a shared library with the C ABI of `sdk/`.
+//!
+//! The library's constructors run inside `dlopen`, so the whole sandbox stands before [`Runtime::load`] is called.
+//! Nothing here protects this process from the library: it shares its memory and may call the host table with any
+//! argument, from any place.
+
+#![allow(unsafe_code, reason = "dlopen, and calls through the C ABI")]
+
+use std::cell::RefCell;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::ptr::NonNull;
+
+use hotcell_plugin::abi::{self, EntryFn, ExportFn, HostCallStatus, HostTable};
+use hotcell_protocol::{Failure, ReplyStatus};
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+
+use crate::confine::Confined;
+use crate::launcher::descriptor;
+use crate::link::{HostCallError, Link};
+use crate::start::{Reply, Runtime, Started, load_failure, run};
+use crate::sys;
+
+/// What a plugin may expect of the system beside libc: compiled code of C, C++ and Rust needs these.
+///
+/// They are mapped before confinement, because afterwards no file can be opened. A machine without one of them runs
+/// the plugins that do not need it; the others are refused by the name of the missing library.
+const SYSTEM_LIBRARIES: [&str; 3] = ["libm.so.6", "libgcc_s.so.1", "libstdc++.so.6"];
+
+/// The main function of `hotcell-worker`.
+pub fn main() -> ! {
+    sys::reset_signals();
+    for name in SYSTEM_LIBRARIES {
+        // SAFETY: the system's own libraries, loaded before any plugin exists; their constructors are trusted.
+        if let Ok(library) = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_LOCAL) } {
+            std::mem::forget(library);
+        }
+    }
+    run::<Native>(sys::adopt(descriptor::SETUP), sys::adopt(descriptor::CHANNEL))
+}
+
+/// A loaded library. It is never unloaded: the process ends instead.
+#[derive(Debug)]
+pub struct Native {
+    library: Library,
+}
+
+impl Runtime for Native {
+    fn load(_: &Confined, started: &mut Started) -> Result<Native, Failure> {
+        let artifact: OwnedFd =
+            started.artifact.take().ok_or_else(|| load_failure("the host sent no artifact"))?.into();
+        let path = format!("/proc/self/fd/{}", artifact.as_raw_fd());
+        // SAFETY: the library is hostile code by design; the process is confined, as `Confined` proves.
+        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
+            .map_err(|error| load_failure(format!("failed to load the library: {error}")))?;
+        Ok(Native { library })
+    }
+
+    fn ready(&mut self, started: &Started, link: &mut Link) -> Result<(), Failure> {
+        // SAFETY: the ABI gives the entry symbol this type; a library that lies harms only its own process.
+        let entry = unsafe { self.library.get::<EntryFn>(abi::ENTRY) }
+            .map_err(|_| load_failure(format!("the library has no entry symbol `{}`", abi::ENTRY)))?;
+        let (verdict, exchange) = exchange(link, || {
+            // SAFETY: the table is a static that lives as long as the process.
+            unsafe { entry(&raw const HOST_TABLE) }
+        });
+        if verdict != abi::ENTRY_ACCEPTED {
+            let text = exchange.reply_text();
+            return Err(load_failure(format!("the plugin refused its host with code {verdict}: {text}")));
+        }
+        match &started.start.config {
+            Some(config) => self.configure(config, link),
+            None => Ok(()),
+        }
+    }
+
+    fn call(&mut self, export: &str, input: Vec<u8>, link: &mut Link) -> Reply {
+        if !abi::is_export_name(export) {
+            return Reply::text(ReplyStatus::NoSuchExport, format!("`{export}` cannot name an export"));
+        }
+        match self.invoke(&format!("{}{export}", abi::EXPORT_PREFIX), &input, link) {
+            Some(reply) => reply,
+            None => Reply::text(ReplyStatus::NoSuchExport, format!("the plugin has no export `{export}`")),
+        }
+    }
+}
+
+impl Native {
+    fn configure(&self, config: &str, link: &mut Link) -> Result<(), Failure> {
+        let Some(reply) = self.invoke(abi::CONFIGURE, config.as_bytes(), link) else {
+            let symbol = abi::CONFIGURE;
+            return Err(load_failure(format!(
+                "the manifest has a `config`, but the library has no `{symbol}`"
+            )));
+        };
+        match reply.status {
+            ReplyStatus::Ok => Ok(()),
+            _ => {
+                let text = String::from_utf8_lossy(&reply.payload).into_owned();
+                Err(load_failure(format!("the plugin refused its configuration: {text}")))
+            }
+        }
+    }
+
+    fn invoke(&self, symbol: &str, input: &[u8], link: &mut Link) -> Option<Reply> {
+        // SAFETY: the ABI gives exports this type; a library that lies harms only its own process.
+        let export = unsafe { self.library.get::<ExportFn>(symbol) }.ok()?;
+        let (status, exchange) = exchange(link, || {
+            // SAFETY: the input lives until the function returns, as the ABI promises.
+            unsafe { export(input.as_ptr(), input.len()) }
+        });
+        Some(exchange.into_reply(status))
+    }
+}
+
+/// What passes between plugin and worker during one call.
+#[derive(Debug, Default)]
+struct Exchange {
+    link: Option<NonNull<Link>>,
+    reply: Vec<u8>,
+    /// Size of a reply that is over the limit and was not copied.
+    over_limit: Option<usize>,
+    answer: Vec<u8>,
+}
+
+thread_local! {
+    static EXCHANGE: RefCell<Exchange> = RefCell::default();
+}
+
+/// Runs plugin code with the host functions connected to `link`, and returns what it left behind.
+fn exchange<T>(link: &mut Link, plugin: impl FnOnce() -> T) -> (T, Exchange) {
+    EXCHANGE.set(Exchange { link: Some(NonNull::from(link)), ..Exchange::default() });
+    let result = plugin();
+    (result, EXCHANGE.take())
+}
+
+impl Exchange {
+    fn into_reply(self, status: i32) -> Reply {
+        match (self.over_limit, status) {
+            (Some(size), _) => Reply::text(
+                ReplyStatus::OverLimit,
+                format!("the reply of {size} bytes is over the message limit"),
+            ),
+            (None, abi::STATUS_OK) => Reply { status: ReplyStatus::Ok, payload: self.reply },
+            (None, _) => Reply { status: ReplyStatus::PluginError, payload: self.reply },
+        }
+    }
+
+    fn reply_text(&self) -> String {
+        String::from_utf8_lossy(&self.reply).into_owned()
+    }
+
+    /// Copies a reply, unless it is over the limit or memory is short.
+    ///
+    /// # Safety
+    /// `data` must be readable for `len` bytes.
+    unsafe fn take_reply(&mut self, data: *const u8, len: usize) {
+        let Some(link) = self.link else { return };
+        // SAFETY: `link` points to the `Link` of the running call, which outlives the exchange.
+        let limit = unsafe { link.as_ref() }.message_limit();
+        self.reply = Vec::new();
+        let fits =
+            u64::try_from(len).is_ok_and(|len| len <= limit) && self.reply.try_reserve_exact(len).is_ok();
+        self.over_limit = (!fits).then_some(len);
+        if fits {
+            // SAFETY: as the caller promises.
+            self.reply.extend_from_slice(unsafe { bytes(data, len) });
+        }
+    }
+}
+
+static HOST_TABLE: HostTable =
+    HostTable { abi_version: abi::ABI_VERSION, size: abi::HOST_TABLE_SIZE, reply, host_call, host_take };
+
+/// `hotcell_host.reply`.
+unsafe extern "C" fn reply(data: *const u8, len: usize) {
+    // SAFETY: the plugin promises that the bytes are readable; if they are not, only its process ends.
+    EXCHANGE.with_borrow_mut(|exchange| unsafe { exchange.take_reply(data, len) });
+}
+
+/// `hotcell_host.host_call`.
+unsafe extern "C" fn host_call(name: *const u8, name_len: usize, input: *const u8, len: usize) -> i64 {
+    let Some(mut link) = EXCHANGE.with_borrow(|exchange| exchange.link) else {
+        return HostCallStatus::Refused.encode();
+    };
+    // SAFETY: the plugin promises that the name is readable; if it is not, only its process ends.
+    let name = unsafe { bytes(name, name_len) };
+    let Ok(name) = std::str::from_utf8(name) else {
+        return HostCallStatus::Refused.encode();
+    };
+    // SAFETY: likewise.
+    let input = unsafe { bytes(input, len) };
+    // SAFETY: points to the `Link` of the running call; nothing else uses it while plugin code runs.
+    let answer = unsafe { link.as_mut() }.host_call(name, input);
+    EXCHANGE.with_borrow_mut(|exchange| keep(exchange, answer)).encode()
+}
+
+fn keep(exchange: &mut Exchange, answer: Result<Vec<u8>, HostCallError>) -> HostCallStatus {
+    match answer {
+        Ok(answer) => {
+            exchange.answer = answer;
+            HostCallStatus::Answered(exchange.answer.len() as u64)
+        }
+        Err(HostCallError::Refused) => HostCallStatus::Refused,
+        Err(HostCallError::Failed(text)) => {
+            exchange.answer = text.into_bytes();
+            HostCallStatus::FailedWithText(exchange.answer.len() as u64)
+        }
+        Err(HostCallError::OverLimit) => HostCallStatus::Failed,
+    }
+}
+
+/// `hotcell_host.host_take`.
+unsafe extern "C" fn host_take(out: *mut u8, capacity: usize) -> usize {
+    EXCHANGE.with_borrow_mut(|exchange| {
+        let count = exchange.answer.len().min(capacity);
+        // SAFETY: the plugin promises that `capacity` bytes can be written at `out`, and `count` is no more; the answer
+        // is this process's own buffer, so the ranges do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(exchange.answer.as_ptr(), out, count) };
+        count
+    })
+}
+
+/// The bytes that a plugin points at; a null pointer is none.
+///
+/// # Safety
+/// `data` must be null or readable for `len` bytes while the result lives.
+unsafe fn bytes<'b>(data: *const u8, len: usize) -> &'b [u8] {
+    if data.is_null() || len == 0 {
+        return &[];
+    }
+    // SAFETY: as the caller promises.
+    unsafe { std::slice::from_raw_parts(data, len) }
+}
