@@ -1,1 +1,41 @@
-//! sdk
+//! What plugin authors link: a hotcell plugin in Rust, as a native shared library or a core wasm module.
+//!
+//! ```
+//! fn shout(input: &[u8]) -> Result<String, String> {
+//!     let text = std::str::from_utf8(input).map_err(|error| error.to_string())?;
+//!     Ok(text.to_uppercase())
+//! }
+//!
+//! hotcell_plugin::export! { shout => shout }
+//! # fn main() {}
+//! ```
+//!
+//! Build it with `crate-type = ["cdylib"]`. Components and WASI commands do not need this crate: they speak their
+//! own interfaces (`wit/` beside this crate has the host's).
+//!
+//! The crate is a convenience for honest plugins. It gives a hostile one nothing beyond the raw ABI of [`abi`],
+//! and no check in here protects the host: the host's sandbox and worker process do that.
+#![cfg_attr(not(feature = "std"), no_std)]
+
+extern crate alloc;
+
+pub mod abi;
+mod boundary;
+mod export;
+mod host;
+#[cfg(feature = "json")]
+mod json;
+
+pub use export::IntoReply;
+pub use host::{HostCallError, Level, host_call, log};
+#[cfg(feature = "json")]
+pub use json::{host_call_json, json};
+
+/// What the expansion of [`export!`] calls. Not for people.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::boundary::accept;
+    #[cfg(target_family = "wasm")]
+    pub use crate::boundary::allocate;
+    pub use crate::export::{run, run_hook};
+}

@@ -1,1 +1,7 @@
-//! tests
+//! What the tests share: where things are, a host with folders of its own, and the footprint that must not grow.
+
+pub mod fixture;
+pub mod footprint;
+
+pub use fixture::{Folders, hotcell, package, root};
+pub use footprint::Footprint;

@@ -1,0 +1,146 @@
+//! What the command line says.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Exit codes, as `--help` and the README print them.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0 ok                        5 deadline passed
+  1 plugin returned an error  6 resource limit reached
+  2 usage, invalid manifest,  7 worker broke the protocol
+    profile or artifact       8 the sandbox is not available here
+  3 permission refused        9 internal error
+  4 worker crashed          130 interrupted
+`run` passes the command's own code through; its own failures exit 120 + code.";
+
+/// Runs plugins that nobody has to trust: each in a confined process of its own.
+#[derive(Debug, Parser)]
+#[command(name = "hotcell", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) action: Action,
+}
+
+/// Options of every subcommand.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Folder of hotcell-launcher and its siblings [default: beside this command, then ../libexec/hotcell]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) worker_dir: Option<PathBuf>,
+    /// Folder for plugin data and uids [default: /var/lib/hotcell, or ~/.local/state/hotcell]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Folder for compiled wasm [default: /var/cache/hotcell, or ~/.cache/hotcell]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// An additional profile (TOML); a manifest may name it by its file name
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) profile: Vec<PathBuf>,
+    /// Less on standard error: no log lines of the plugin
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Run a command plugin (WASI) with this terminal's standard input, output and error
+    Run(Run),
+    /// Call one export of a plugin and print its reply
+    Call(Call),
+    /// Print the effective plan: everything that a plugin may do here, and why
+    Plan(Plan),
+    /// Report what this kernel and user provide, and which shipped profiles can start here
+    Doctor(Doctor),
+}
+
+/// Names a plugin.
+const PLUGIN: &str = "A folder with manifest.json, a manifest, or a bare .wasm, .wat or .so without any permission";
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[arg(help = PLUGIN)]
+    pub(crate) plugin: PathBuf,
+    /// The command's own arguments
+    #[arg(last = true)]
+    pub(crate) arguments: Vec<String>,
+    /// Stop the command after this time, e.g. 500ms, 10s, 5m [default: the profile's call limit]
+    #[arg(long, value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Print a machine-readable report on standard error at the end
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Call {
+    #[arg(help = PLUGIN)]
+    pub(crate) plugin: PathBuf,
+    /// The export: NAME, or for components also NAMESPACE:PACKAGE/INTERFACE#FUNC
+    pub(crate) export: String,
+    /// JSON text, @FILE, or - for standard input [default: null; components: no arguments]
+    pub(crate) input: Option<String>,
+    /// Input and reply are bytes as they are, not JSON
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Give up after this time, e.g. 500ms, 10s, 5m [default: the profile's call limit]
+    #[arg(long, value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Print a machine-readable envelope: outcome, reply, duration, exit
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    #[arg(help = PLUGIN)]
+    pub(crate) plugin: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Reads `500ms`, `10s`, `5m`; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| "expected a whole number with ms, s or m, e.g. 10s".to_owned())?;
+    let duration = match unit {
+        "ms" => Duration::from_millis(number),
+        "" | "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.saturating_mul(60)),
+        other => return Err(format!("unknown unit `{other}`; use ms, s or m")),
+    };
+    if duration.is_zero() { Err("a deadline of zero would refuse every call".to_owned()) } else { Ok(duration) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::duration;
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused() {
+        for text in ["", "s", "1h", "-1s", "1.5s", "0", "99999999999999999999s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

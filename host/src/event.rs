@@ -1,0 +1,109 @@
+//! What a host tells its application while plugins live.
+
+use serde::Serialize;
+use tokio::sync::broadcast;
+
+use crate::exit::Exit;
+
+/// Something happened to a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// The plugin's id.
+    pub plugin: String,
+    /// The incarnation of the plugin, from 1.
+    pub generation: u32,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// The kinds of event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// The package was read, planned and, where it is wasm, compiled.
+    Loaded,
+    /// A worker is confined and answers calls.
+    Ready,
+    /// A call ended in another way than with a reply.
+    CallFailed {
+        /// The export.
+        export: String,
+        /// The outcome, in words.
+        outcome: String,
+    },
+    /// The sandbox stopped an act. At most 16 are told per worker; all are counted in its [`Exit`].
+    Violation(Violation),
+    /// A worker ended.
+    Exited(Exit),
+    /// A fresh worker replaces one that ended.
+    Restarted,
+}
+
+/// An act that the sandbox stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// Who saw it.
+    pub observer: Observer,
+    /// The system call, or the host call, by name.
+    pub act: String,
+    /// The register values of a system call.
+    pub arguments: Vec<u64>,
+}
+
+/// Who saw a violation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Observer {
+    /// The host, through the worker's listener or its broker.
+    Host,
+    /// The kernel, which killed the worker.
+    Kernel,
+    /// The worker says so: a claim.
+    Worker,
+}
+
+/// A stream of events. A slow reader loses the oldest, never blocks a plugin.
+#[derive(Debug)]
+pub struct Events {
+    receiver: broadcast::Receiver<Event>,
+    lost: u64,
+}
+
+impl Events {
+    /// The next event, or `None` when the host is gone. Safe to cancel.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.receiver.recv().await {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::RecvError::Lagged(count)) => self.lost += count,
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// How many events this reader was too slow for.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+}
+
+/// Where a plugin's parts report.
+#[derive(Clone, Debug)]
+pub(crate) struct EventSender {
+    sender: broadcast::Sender<Event>,
+}
+
+impl EventSender {
+    pub(crate) fn new(capacity: usize) -> EventSender {
+        EventSender { sender: broadcast::channel(capacity.max(1)).0 }
+    }
+
+    pub(crate) fn subscribe(&self) -> Events {
+        Events { receiver: self.sender.subscribe(), lost: 0 }
+    }
+
+    pub(crate) fn send(&self, plugin: &str, generation: u32, kind: EventKind) {
+        // Nobody listens: nothing to tell.
+        let _ = self.sender.send(Event { plugin: plugin.to_owned(), generation, kind });
+    }
+}

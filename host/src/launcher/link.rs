@@ -1,0 +1,289 @@
+//! The task that owns the launcher's channel.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::time::Duration;
+
+use hotcell_protocol::launch::build_id;
+use hotcell_protocol::{Channel, ChannelError, FromLauncher, Image, PACKET_MAX, ToLauncher, WorkerId};
+use rustix::process::{Signal, pidfd_send_signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+
+use super::process::{End, Process};
+use super::program::Programs;
+use super::thread::{self, Order};
+use crate::error::Error;
+
+/// How long a launcher may take to warm up.
+const READY_TIME: Duration = Duration::from_secs(20);
+
+/// A worker to start. The descriptors become its channel, setup channel, stdin, stdout and stderr.
+#[derive(Debug)]
+pub(crate) struct SpawnRequest {
+    pub(crate) image: Image,
+    pub(crate) descriptors: [OwnedFd; 5],
+}
+
+#[derive(Debug)]
+enum Command {
+    Spawn(WorkerId, SpawnRequest, oneshot::Sender<Result<Spawned, Error>>),
+    Forget(WorkerId),
+}
+
+#[derive(Debug)]
+struct Spawned {
+    pidfd: Arc<AsyncFd<OwnedFd>>,
+    report: oneshot::Receiver<End>,
+}
+
+/// A handle to the launcher's task.
+#[derive(Clone, Debug)]
+pub(crate) struct Launcher {
+    commands: mpsc::UnboundedSender<Command>,
+    next: Arc<AtomicU64>,
+}
+
+impl Launcher {
+    /// Starts a launcher and the task that keeps one alive. The receiver closes when both are gone.
+    pub(crate) async fn start(programs: Programs) -> Result<(Launcher, oneshot::Receiver<()>), Error> {
+        let (orders, buried) = thread::start(programs)?;
+        let channel = make(&orders).await?;
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let task = Task {
+            orders,
+            channel: Some(channel),
+            outbox: VecDeque::new(),
+            pending: HashMap::new(),
+            living: HashMap::new(),
+        };
+        tokio::spawn(task.run(inbox));
+        Ok((Launcher { commands, next: Arc::new(AtomicU64::new(1)) }, buried))
+    }
+
+    /// Starts a worker. Dropping the future kills what it started.
+    pub(crate) async fn spawn(&self, request: SpawnRequest) -> Result<Process, Error> {
+        let worker = WorkerId(self.next.fetch_add(1, Ordering::Relaxed));
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Command::Spawn(worker, request, answer)).map_err(|_| Error::Shutdown)?;
+        let Spawned { pidfd, report } = answered.await.map_err(|_| Error::Shutdown)??;
+        Ok(Process { worker, pidfd, report, launcher: self.clone() })
+    }
+
+    pub(super) fn forget(&self, worker: WorkerId) {
+        let _ = self.commands.send(Command::Forget(worker));
+    }
+}
+
+/// A channel as the runtime polls it.
+#[derive(Debug)]
+struct Polled(Channel);
+
+impl AsRawFd for Polled {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+#[derive(Debug)]
+struct Task {
+    orders: std_mpsc::Sender<Order>,
+    /// `None` after a launcher died and the next could not be started; tried again with the next worker.
+    channel: Option<AsyncFd<Polled>>,
+    /// Waits for room in the channel while the task goes on listening, so that neither side can block the other.
+    outbox: VecDeque<(ToLauncher, Vec<OwnedFd>)>,
+    pending: HashMap<WorkerId, oneshot::Sender<Result<Spawned, Error>>>,
+    living: HashMap<WorkerId, Living>,
+}
+
+#[derive(Debug)]
+struct Living {
+    pidfd: Arc<AsyncFd<OwnedFd>>,
+    /// `None` where an earlier launcher was the parent: nobody will report.
+    report: Option<oneshot::Sender<End>>,
+    /// Its owner has no more interest; a child of this launcher stays known until it was reaped.
+    forgotten: bool,
+}
+
+/// What the task woke up for.
+enum Woken {
+    Command(Option<Command>),
+    Heard(Result<(FromLauncher, Vec<OwnedFd>), ChannelError>),
+    Sent(Result<(), ChannelError>),
+}
+
+impl Task {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        let mut buffer = Box::new([0; PACKET_MAX]);
+        loop {
+            let channel = self.channel.as_ref();
+            let woken = tokio::select! {
+                command = inbox.recv() => Woken::Command(command),
+                heard = receive(channel, &mut buffer) => Woken::Heard(heard),
+                sent = send(channel, self.outbox.front()) => Woken::Sent(sent),
+            };
+            let outcome = match woken {
+                Woken::Command(None) => return,
+                Woken::Command(Some(command)) => {
+                    self.obey(command).await;
+                    Ok(())
+                }
+                Woken::Heard(heard) => heard.map(|(message, descriptors)| self.hear(message, descriptors)),
+                Woken::Sent(sent) => sent.map(|()| _ = self.outbox.pop_front()),
+            };
+            if let Err(error) = outcome {
+                tracing::warn!(target: "hotcell::launcher", %error, "the launcher is gone; starting another");
+                self.lose();
+                if let Err(error) = self.replace().await {
+                    tracing::error!(target: "hotcell::launcher", %error, "no launcher for now");
+                }
+            }
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Spawn(worker, request, answer) => {
+                if answer.is_closed() {
+                    return;
+                }
+                if let Err(error) = self.replace().await {
+                    let _ = answer.send(Err(error));
+                    return;
+                }
+                self.pending.insert(worker, answer);
+                let message = ToLauncher::Spawn { worker, image: request.image };
+                self.outbox.push_back((message, request.descriptors.into()));
+            }
+            Command::Forget(worker) => {
+                self.living.entry(worker).and_modify(|living| living.forgotten = true);
+                self.drop_forgotten();
+            }
+        }
+    }
+
+    fn hear(&mut self, message: FromLauncher, mut descriptors: Vec<OwnedFd>) {
+        match message {
+            FromLauncher::Ready { .. } => {}
+            FromLauncher::Spawned { worker } => {
+                if let (Some(answer), Some(pidfd)) = (self.pending.remove(&worker), descriptors.pop()) {
+                    self.spawned(worker, pidfd, answer);
+                }
+            }
+            FromLauncher::SpawnFailed { worker, errno, what } => {
+                if let Some(answer) = self.pending.remove(&worker) {
+                    let source = std::io::Error::from_raw_os_error(errno);
+                    let _ = answer.send(Err(Error::io(format!("start a worker ({what})"), source)));
+                }
+            }
+            FromLauncher::Exited { worker, status, usage } => {
+                let report = self.living.remove(&worker).and_then(|living| living.report);
+                if let Some(report) = report {
+                    // The worker's owner may be gone: it was killed when its handle was dropped.
+                    let _ = report.send(End { status: Some(status), usage });
+                }
+            }
+        }
+    }
+
+    fn spawned(&mut self, worker: WorkerId, pidfd: OwnedFd, answer: oneshot::Sender<Result<Spawned, Error>>) {
+        let (report, reported) = oneshot::channel();
+        let polled = match AsyncFd::with_interest(pidfd, Interest::READABLE) {
+            Ok(polled) => Arc::new(polled),
+            Err(source) => {
+                // The worker ends by itself: the request's channels close with the error.
+                let _ = answer.send(Err(Error::io("watch a worker", source)));
+                return;
+            }
+        };
+        self.living.insert(worker, Living { pidfd: Arc::clone(&polled), report: Some(report), forgotten: false });
+        if let Err(Ok(unwanted)) = answer.send(Ok(Spawned { pidfd: polled, report: reported })) {
+            let _ = pidfd_send_signal(unwanted.pidfd.get_ref(), Signal::KILL);
+        }
+    }
+
+    /// The launcher died: what was asked of it fails, and nobody will report on its children.
+    fn lose(&mut self) {
+        self.channel = None;
+        self.outbox.clear();
+        for (_, answer) in self.pending.drain() {
+            let _ = answer.send(Err(Error::launch("the launcher died while it started a worker")));
+        }
+        self.living.values_mut().for_each(|living| living.report = None);
+        self.drop_forgotten();
+    }
+
+    fn drop_forgotten(&mut self) {
+        self.living.retain(|_, living| !living.forgotten || living.report.is_some());
+    }
+
+    /// Starts a launcher if there is none, and has it guard the workers that go on.
+    async fn replace(&mut self) -> Result<(), Error> {
+        if self.channel.is_some() {
+            return Ok(());
+        }
+        self.channel = Some(make(&self.orders).await?);
+        for (worker, living) in &self.living {
+            let pidfd = living.pidfd.get_ref().try_clone();
+            let pidfd = pidfd.map_err(|source| Error::io("guard a worker", source))?;
+            self.outbox.push_back((ToLauncher::Guard { worker: *worker }, vec![pidfd]));
+        }
+        Ok(())
+    }
+}
+
+/// Has the thread make a launcher, and meets it.
+async fn make(orders: &std_mpsc::Sender<Order>) -> Result<AsyncFd<Polled>, Error> {
+    let (answer, answered) = oneshot::channel();
+    orders.send(answer).map_err(|_| Error::Shutdown)?;
+    let channel = answered.await.map_err(|_| Error::Shutdown)??;
+    let channel =
+        AsyncFd::new(Polled(channel)).map_err(|source| Error::io("watch the launcher's channel", source))?;
+    let mut buffer = Box::new([0; PACKET_MAX]);
+    let met = tokio::time::timeout(READY_TIME, receive(Some(&channel), &mut buffer)).await;
+    match met {
+        Ok(Ok((FromLauncher::Ready { build }, _))) if build == build_id() => Ok(channel),
+        Ok(Ok((FromLauncher::Ready { build }, _))) => {
+            let mine = build_id();
+            Err(Error::launch(format!("the launcher is of build {build}, this library of build {mine}")))
+        }
+        Ok(Ok(_)) => Err(Error::launch("the launcher did not introduce itself")),
+        Ok(Err(error)) => Err(Error::launch(format!("the launcher ended before it was ready: {error}"))),
+        Err(_) => Err(Error::launch(format!("the launcher was not ready within {READY_TIME:?}"))),
+    }
+}
+
+async fn receive(
+    channel: Option<&AsyncFd<Polled>>,
+    buffer: &mut [u8; PACKET_MAX],
+) -> Result<(FromLauncher, Vec<OwnedFd>), ChannelError> {
+    let Some(channel) = channel else { return std::future::pending().await };
+    loop {
+        let mut guard = channel.readable().await.map_err(|_| ChannelError::Closed)?;
+        match channel.get_ref().0.receive_with::<FromLauncher>(buffer) {
+            Err(ChannelError::WouldBlock) => guard.clear_ready(),
+            other => return other.map(|(packet, descriptors)| (packet.message, descriptors)),
+        }
+    }
+}
+
+/// Sends one message; for ever if there is none, or no channel.
+async fn send(
+    channel: Option<&AsyncFd<Polled>>,
+    next: Option<&(ToLauncher, Vec<OwnedFd>)>,
+) -> Result<(), ChannelError> {
+    let (Some(channel), Some((message, descriptors))) = (channel, next) else {
+        return std::future::pending().await;
+    };
+    let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+    loop {
+        let mut guard = channel.writable().await.map_err(|_| ChannelError::Closed)?;
+        match channel.get_ref().0.send_with(message, &[], &descriptors) {
+            Err(ChannelError::WouldBlock) => guard.clear_ready(),
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Asks the kernel what it offers, without changing this process.
+
+use rustix::io::Errno;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use super::clone::try_in_child;
+use super::last_errno;
+
+/// `LANDLOCK_CREATE_RULESET_VERSION`.
+const RULESET_VERSION: u32 = 1;
+
+/// A seccomp action that a plan relies on (seccomp(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SeccompAction {
+    /// `SECCOMP_RET_KILL_PROCESS`.
+    KillProcess,
+    /// `SECCOMP_RET_ERRNO`.
+    Errno,
+    /// `SECCOMP_RET_USER_NOTIF`.
+    UserNotification,
+}
+
+/// The Landlock ABI of this kernel (landlock_create_ruleset(2)).
+pub(crate) fn landlock_abi() -> Result<u32, Errno> {
+    // SAFETY: with the version flag the call takes a null pointer and size 0.
+    let result = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0, 0, RULESET_VERSION) };
+    u32::try_from(result).map_err(|_| last_errno())
+}
+
+/// Whether the kernel knows a seccomp action (`SECCOMP_GET_ACTION_AVAIL`).
+pub(crate) fn seccomp_action(action: SeccompAction) -> Result<(), Errno> {
+    let value = match action {
+        SeccompAction::KillProcess => libc::SECCOMP_RET_KILL_PROCESS,
+        SeccompAction::Errno => libc::SECCOMP_RET_ERRNO,
+        SeccompAction::UserNotification => libc::SECCOMP_RET_USER_NOTIF,
+    };
+    // SAFETY: the kernel reads one u32, which `value` is.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const value) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// Whether a process of this user can enter its own IPC, network and UTS namespaces, through a user namespace if it is
+/// not privileged. Tried in a child.
+pub(crate) fn namespaces(through_user: bool) -> Result<bool, Errno> {
+    let child = try_in_child(if through_user { enter_through_user } else { enter })?;
+    loop {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(wall());
+        match waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&child)), options) {
+            Ok(status) => return Ok(status.and_then(|status| status.exit_status()) == Some(0)),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// `__WALL`: also children whose exit signal is not SIGCHLD.
+pub(crate) fn wall() -> u32 {
+    libc::__WALL.cast_unsigned()
+}
+
+fn enter() -> bool {
+    unshare(libc::CLONE_NEWIPC | libc::CLONE_NEWNET | libc::CLONE_NEWUTS)
+}
+
+fn enter_through_user() -> bool {
+    unshare(libc::CLONE_NEWUSER) && enter()
+}
+
+fn unshare(flags: i32) -> bool {
+    // SAFETY: takes no pointer; only the probing child calls it.
+    unsafe { libc::unshare(flags) == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SeccompAction, seccomp_action};
+
+    #[test]
+    fn probing_answers_without_changing_this_process() {
+        let before = std::fs::read_to_string("/proc/self/status").expect("status");
+        let _ = super::landlock_abi();
+        seccomp_action(SeccompAction::Errno).expect("every seccomp kernel has it");
+        super::namespaces(true).expect("the child is made and reaped");
+        let after = std::fs::read_to_string("/proc/self/status").expect("status");
+        let line = |text: &str, key: &str| text.lines().find(|l| l.starts_with(key)).map(str::to_owned);
+        assert_eq!(line(&before, "Seccomp:"), line(&after, "Seccomp:"));
+        assert_eq!(line(&before, "SigBlk:"), line(&after, "SigBlk:"));
+    }
+}

@@ -1,0 +1,104 @@
+//! Text of a plugin, made fit for a log or a terminal: one line, no control characters, bounded.
+
+use std::fmt::Write;
+
+/// Longest line of a plugin that is kept, in bytes of the escaped text.
+pub(crate) const LINE_MAX: usize = 4096;
+
+/// Marks a line that was cut.
+const CUT: &str = " [cut]";
+
+/// Escapes control characters (C0, DEL, C1), line and paragraph separators, and the characters that reorder or hide
+/// text; replaces invalid UTF-8; cuts at [`LINE_MAX`].
+pub(crate) fn escape(bytes: &[u8]) -> String {
+    let mut escaped = String::new();
+    for character in String::from_utf8_lossy(bytes).chars() {
+        if escaped.len() >= LINE_MAX {
+            escaped.push_str(CUT);
+            break;
+        }
+        match character {
+            '\t' => escaped.push(' '),
+            '\\' => escaped.push_str("\\\\"),
+            hidden if is_unsafe(hidden) => _ = write!(escaped, "\\u{{{:x}}}", u32::from(hidden)),
+            plain => escaped.push(plain),
+        }
+    }
+    escaped
+}
+
+fn is_unsafe(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Cuts bytes into lines of at most [`LINE_MAX`] bytes, whatever comes in whatever pieces.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// Takes the next bytes; hands each finished line to `emit`, escaped.
+    pub(crate) fn feed(&mut self, bytes: &[u8], mut emit: impl FnMut(String)) {
+        let mut parts = bytes.split_inclusive(|byte| *byte == b'\n').peekable();
+        while let Some(part) = parts.next() {
+            let (line, ended) = part.strip_suffix(b"\n").map_or((part, false), |line| (line, true));
+            for piece in line.chunks(LINE_MAX) {
+                let room = LINE_MAX - self.rest.len().min(LINE_MAX);
+                let (fits, over) = piece.split_at(room.min(piece.len()));
+                self.rest.extend_from_slice(fits);
+                if !over.is_empty() {
+                    self.flush(&mut emit);
+                    self.rest.extend_from_slice(over);
+                }
+            }
+            if ended {
+                self.flush(&mut emit);
+            }
+        }
+    }
+
+    /// Hands out what is left without a line end.
+    pub(crate) fn finish(&mut self, emit: impl FnOnce(String)) {
+        if !self.rest.is_empty() {
+            self.flush(emit);
+        }
+    }
+
+    fn flush(&mut self, emit: impl FnOnce(String)) {
+        let line = self.rest.strip_suffix(b"\r").unwrap_or(&self.rest);
+        emit(escape(line));
+        self.rest.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LINE_MAX, Lines, escape};
+
+    #[test]
+    fn control_and_reordering_characters_are_escaped() {
+        assert_eq!(escape(b"\x1b]52;c;x\x07"), "\\u{1b}]52;c;x\\u{7}");
+        assert_eq!(escape("a\u{9b}31m\u{202e}b\u{2028}".as_bytes()), "a\\u{9b}31m\\u{202e}b\\u{2028}");
+        assert_eq!(escape("gr\u{fc}\u{df}e \u{1f600}".as_bytes()), "gr\u{fc}\u{df}e \u{1f600}", "control");
+        assert_eq!(escape(b"\xff\\n"), "\u{fffd}\\\\n", "a backslash cannot imitate an escape");
+    }
+
+    #[test]
+    fn a_record_is_one_line_and_bounded() {
+        let mut lines = Vec::new();
+        let mut cutter = Lines::default();
+        cutter.feed(b"one\r\ntwo\nth", |line| lines.push(line));
+        cutter.feed(b"ree\n[INFO] fake", |line| lines.push(line));
+        cutter.finish(|line| lines.push(line));
+        assert_eq!(lines, ["one", "two", "three", "[INFO] fake"]);
+        let mut lines = Vec::new();
+        cutter.feed(&[b'x'; 3 * LINE_MAX + 5], |line| lines.push(line));
+        cutter.finish(|line| lines.push(line));
+        assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [LINE_MAX, LINE_MAX, LINE_MAX, 5]);
+        assert!(escape(&[1; LINE_MAX]).len() < LINE_MAX + 32, "escapes grow, within the bound");
+    }
+}

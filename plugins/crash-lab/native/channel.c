@@ -1,0 +1,177 @@
+/*
+ * Ways to abuse the channel to the host: replies, host calls, descriptors.
+ * The line above each export says what the host should report; Error is a plugin error that names what was refused.
+ */
+#include "lab.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#define FIRST_FD_GUESS 3 /* where a worker's channel is likely to be */
+#define FD_LIMIT 1024
+
+/* The answer of a host call given as "name\ninput"; Error "refused", "failed" or "failed: why". */
+HOTCELL_EXPORT(host_call)(const uint8_t *input, size_t length) {
+    const uint8_t *newline = length ? memchr(input, '\n', length) : NULL;
+    size_t name_length = newline ? (size_t)(newline - input) : length;
+    const uint8_t *rest = newline ? newline + 1 : input + length;
+    int64_t status = hotcell_host_call((const char *)input, name_length, rest, (size_t)(input + length - rest));
+    say_nothing();
+    if (status == HOTCELL_REFUSED) {
+        say("refused");
+        return said_error();
+    }
+    if (status >= 0) {
+        uint8_t *answer = malloc((size_t)status + 1);
+        size_t taken = answer ? hotcell_host_take(answer, (size_t)status) : 0;
+        hotcell_reply(answer, taken);
+        free(answer);
+        return HOTCELL_OK;
+    }
+    say("failed");
+    if (status <= HOTCELL_FAILED_TEXT) {
+        say(": ");
+        report_length += hotcell_host_take((uint8_t *)report + report_length, sizeof report - report_length);
+    }
+    return said_error();
+}
+
+/* A reply; the log has the input, escaped, as one record. Error if it may not log. */
+HOTCELL_EXPORT(log)(const uint8_t *input, size_t length) {
+    int64_t status = hotcell_log("info", input_text(input, length));
+    say_nothing();
+    say("%lld", (long long)status);
+    return status < 0 ? said_error() : said_ok();
+}
+
+/* A reply after as many messages as the input says, or timed out without a number: the log keeps a bounded part. */
+HOTCELL_EXPORT(log_flood)(const uint8_t *input, size_t length) {
+    uint64_t count, wanted = input_number(input, length, UINT64_MAX);
+    say_nothing();
+    for (count = 0; count < wanted; count++) {
+        int64_t status = hotcell_log("error", "a flood of messages, each of which wants to be kept");
+        if (status < 0) {
+            say("log: %lld after %llu messages", (long long)status, (unsigned long long)count);
+            return said_error();
+        }
+    }
+    say("%llu messages", (unsigned long long)count);
+    return said_ok();
+}
+
+/* Timed out, calling a host call (by default one that nobody declared) without end; no other plugin is slowed. */
+HOTCELL_EXPORT(host_call_bomb)(const uint8_t *input, size_t length) {
+    static const char undeclared[] = "hotcell.lab.undeclared";
+    const char *name = length ? (const char *)input : undeclared;
+    size_t name_length = length ? length : sizeof undeclared - 1;
+    for (;;) {
+        hotcell_host_call(name, name_length, report, sizeof report);
+    }
+}
+
+/* Error or crash of the worker, never of the host: name and input of a host call as long as the input says. */
+HOTCELL_EXPORT(giant_host_call)(const uint8_t *input, size_t length) {
+    size_t size = (size_t)input_number(input, length, (uint64_t)1024 * MIB);
+    void *zeros = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int64_t long_input, long_name;
+    say_nothing();
+    if (zeros == MAP_FAILED) {
+        say("mmap: %s", errno_name(errno));
+        return said_error();
+    }
+    long_input = hotcell_host_call("log", 3, zeros, size);
+    long_name = hotcell_host_call(zeros, size, "", 0);
+    munmap(zeros, size);
+    say("input %lld, name %lld", (long long)long_input, (long long)long_name);
+    return said_error();
+}
+
+/* Refused as too large: a reply of as many zero bytes as the input says, by default 1 GiB. Error if not mappable. */
+HOTCELL_EXPORT(giant_reply)(const uint8_t *input, size_t length) {
+    size_t size = (size_t)input_number(input, length, (uint64_t)1024 * MIB);
+    void *zeros = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    say_nothing();
+    if (zeros == MAP_FAILED) {
+        say("mmap: %s for %zu bytes", errno_name(errno), size);
+        return said_error();
+    }
+    hotcell_reply(zeros, size);
+    munmap(zeros, size);
+    return HOTCELL_OK;
+}
+
+/* Refused as too large, or the worker crashed: 16 bytes that claim to be as many as the input says. */
+HOTCELL_EXPORT(lying_reply)(const uint8_t *input, size_t length) {
+    static const uint8_t few[16];
+    return hotcell_ok(few, (size_t)input_number(input, length, (uint64_t)1 << 46));
+}
+
+/* Crashed: the worker read where the plugin told it to. */
+HOTCELL_EXPORT(null_reply)(const uint8_t *input, size_t length) {
+    UNUSED;
+    return hotcell_ok((const void *)8, 64);
+}
+
+/* Sends the same bytes in every way that a descriptor might take them. */
+static void send_everywhere(int descriptor, const void *bytes, size_t size) {
+    struct iovec vector = {(void *)bytes, size};
+    struct msghdr message;
+    memset(&message, 0, sizeof message);
+    message.msg_iov = &vector;
+    message.msg_iovlen = 1;
+    say("write %s\n", write(descriptor, bytes, size) < 0 ? errno_name(errno) : "done");
+    say("send %s\n", send(descriptor, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? errno_name(errno) : "done");
+    say("sendmsg %s\n", sendmsg(descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? errno_name(errno) : "done");
+}
+
+/* Protocol violation, the worker is killed: garbage on the descriptor given as input, by default 3. */
+HOTCELL_EXPORT(wrong_reply)(const uint8_t *input, size_t length) {
+    static uint8_t garbage[64];
+    memset(garbage, 0xff, sizeof garbage);
+    say_nothing();
+    send_everywhere((int)input_number(input, length, FIRST_FD_GUESS), garbage, sizeof garbage);
+    return said_ok();
+}
+
+/* Protocol violation, or ignored as stale: "descriptor hex" sends exactly these bytes. */
+HOTCELL_EXPORT(raw_message)(const uint8_t *input, size_t length) {
+    static uint8_t bytes[4096];
+    char *rest;
+    int descriptor = (int)strtol(input_text(input, length), &rest, 0);
+    say_nothing();
+    while (*rest == ' ') {
+        rest++;
+    }
+    send_everywhere(descriptor, bytes, from_hex(rest, bytes, sizeof bytes));
+    return said_ok();
+}
+
+/* The worker is gone, or the call timed out: closes every descriptor that it can, then replies. */
+HOTCELL_EXPORT(close_all)(const uint8_t *input, size_t length) {
+    int descriptor;
+    UNUSED;
+    for (descriptor = 0; descriptor < FD_LIMIT; descriptor++) {
+        syscall(SYS_close, descriptor);
+    }
+    return hotcell_ok_text("closed");
+}
+
+/* Error with a line for each attempt that was refused; the host goes on whichever succeeded. */
+HOTCELL_EXPORT(abuse_descriptors)(const uint8_t *input, size_t length) {
+    int descriptor;
+    UNUSED;
+    say_nothing();
+    for (descriptor = 0; descriptor < 64; descriptor++) {
+        say("%d:", descriptor);
+        say(" truncate %s", syscall(SYS_ftruncate, descriptor, 0) ? errno_name(errno) : "done");
+        say(" punch %s", syscall(SYS_fallocate, descriptor, 3, 0, 4096) ? errno_name(errno) : "done");
+        say(" seal %s", fcntl(descriptor, F_ADD_SEALS, F_SEAL_SEAL) ? errno_name(errno) : "done");
+        say(" block %s", fcntl(descriptor, F_SETFL, 0) ? errno_name(errno) : "done");
+        say(" own %s", fcntl(descriptor, F_SETOWN, 1) ? errno_name(errno) : "done");
+        say(" lock %s", syscall(SYS_flock, descriptor, 2 | 4) ? errno_name(errno) : "done");
+        say(" tty %s\n", syscall(SYS_ioctl, descriptor, 0xdead00005412ull, "x") ? errno_name(errno) : "done");
+    }
+    return said_error();
+}

@@ -1,0 +1,76 @@
+//! A plugin that panics in every way that Rust has. The comment above each function says what the host reports.
+
+use std::cell::RefCell;
+
+/// A reply: the input.
+fn ok(input: &[u8]) -> Result<Vec<u8>, String> {
+    Ok(input.to_vec())
+}
+
+/// Plugin error: "panicked: ..." with the input. The plugin goes on serving.
+fn panic(input: &[u8]) -> Result<(), String> {
+    panic!("{}", String::from_utf8_lossy(input))
+}
+
+struct PanicsOnDrop;
+
+impl Drop for PanicsOnDrop {
+    fn drop(&mut self) {
+        panic!("a second panic, while the first one unwinds");
+    }
+}
+
+/// Crashed: SIGABRT. A panic while another one unwinds cannot be caught.
+fn double_panic(_: &[u8]) -> Result<(), String> {
+    let _guard = PanicsOnDrop;
+    panic!("the first panic")
+}
+
+/// Plugin error. The destructor of the panic's payload panics as well, unless nobody runs it.
+fn panic_payload(_: &[u8]) -> Result<(), String> {
+    std::panic::panic_any(PanicsOnDrop)
+}
+
+/// Crashed: SIGABRT. There is no memory for what is asked, which Rust does not survive.
+fn out_of_memory(_: &[u8]) -> Result<Vec<u8>, String> {
+    Ok(vec![1; isize::MAX as usize])
+}
+
+/// Plugin error "panicked: already borrowed ...".
+fn borrow_twice(_: &[u8]) -> Result<(), String> {
+    thread_local!(static CELL: RefCell<u32> = const { RefCell::new(0) });
+    CELL.with(|cell| {
+        let _first = cell.borrow_mut();
+        let _second = cell.borrow_mut();
+    });
+    Ok(())
+}
+
+/// Plugin error: no thread was granted. With threads granted, the plugin error tells of the thread's panic.
+fn panic_in_thread(_: &[u8]) -> Result<(), String> {
+    let thread =
+        std::thread::Builder::new().spawn(|| panic!("in a thread")).map_err(|error| error.to_string())?;
+    thread.join().map_err(|_| "the thread panicked".to_owned())
+}
+
+/// Crashed: SIGABRT. The panic reaches the end of a function that must not unwind, and nobody catches it there.
+#[unsafe(no_mangle)]
+extern "C" fn hotcell_export_panic_uncaught(_: *const u8, _: usize) -> i32 {
+    panic!("uncaught")
+}
+
+/// Crashed: SIGABRT. The panic unwinds into the worker, whose own code must not be unwound by a plugin.
+#[unsafe(no_mangle)]
+extern "C-unwind" fn hotcell_export_panic_into_worker(_: *const u8, _: usize) -> i32 {
+    panic!("into the worker")
+}
+
+hotcell_plugin::export! {
+    ok => ok,
+    panic => panic,
+    double_panic => double_panic,
+    panic_payload => panic_payload,
+    out_of_memory => out_of_memory,
+    borrow_twice => borrow_twice,
+    panic_in_thread => panic_in_thread,
+}

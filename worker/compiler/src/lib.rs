@@ -1,0 +1,112 @@
+//! The compiler: hostile wasm in, native code and a bounded description out.
+//!
+//! It runs confined, in a process of its own for each module, without threads, files or executable memory. Its output
+//! stays as hostile as the module: wasm workers are confined like native ones, and the description is a claim.
+
+#![forbid(unsafe_code)]
+
+mod failure;
+mod inspect;
+mod offer;
+mod source;
+mod worker;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
+
+use hotcell_protocol::{CompileFailure, CompileRequest, Description, FailureKind, Runtime};
+use wasmtime::Engine;
+
+use crate::failure::{bounded, explain, failure};
+use crate::inspect::{Facts, Kind};
+pub use crate::worker::Compiler;
+
+/// Native code and what was found in the module.
+#[derive(Debug)]
+pub struct Compiled {
+    /// wasmtime's own format, for [`hotcell_engine::config`] on this machine.
+    pub code: Vec<u8>,
+    /// Bounded, and as true as the module.
+    pub description: Description,
+}
+
+/// Makes the engine, before any hostile byte is read. Later calls do nothing.
+///
+/// # Errors
+/// The configuration and this build of wasmtime do not fit: a fault of the build.
+pub fn warm() -> Result<(), String> {
+    engine().map(|_| ())
+}
+
+fn engine() -> Result<&'static Engine, String> {
+    static ENGINE: OnceLock<Result<Engine, String>> = OnceLock::new();
+    let made = ENGINE.get_or_init(|| Engine::new(&hotcell_engine::config()).map_err(|error| format!("{error:#}")));
+    made.as_ref().map_err(Clone::clone)
+}
+
+/// Compiles a module or component, in binary or text form.
+///
+/// Uses at most one thread; time and memory are bounded by the process that it runs in.
+///
+/// # Errors
+/// What is wrong with the module, in words that are safe to print.
+pub fn compile(source: Vec<u8>, request: &CompileRequest) -> Result<Compiled, CompileFailure> {
+    let wasm = source::binary(source)?;
+    let facts = inspect::inspect(&wasm)?;
+    let runtime = choose(&facts, request.runtime)?;
+    offer::check(runtime, &facts)?;
+    let code = emit(&wasm, &facts)?;
+    let description = Description {
+        runtime,
+        exports: facts.callable(runtime),
+        imports: facts.import_names(),
+        code_len: code.len() as u64,
+    };
+    Ok(Compiled { code, description })
+}
+
+/// What the module can be, against what the manifest says it is.
+fn choose(facts: &Facts, wanted: Option<Runtime>) -> Result<Runtime, CompileFailure> {
+    let found = match (facts.kind, facts.is_command) {
+        (Kind::Component, true) | (Kind::Core, true) if wanted != Some(facts.kind.library()) => Runtime::Command,
+        (kind, _) => kind.library(),
+    };
+    let wanted = match wanted {
+        // A module without WASI may still be a command.
+        Some(Runtime::Command) if facts.has_start => Runtime::Command,
+        Some(wanted) => wanted,
+        None => found,
+    };
+    if wanted == found || (wanted == Runtime::Command && facts.has_start) {
+        return Ok(wanted);
+    }
+    let message = format!("the manifest says `{}`, but this is {}", name(wanted), facts.kind.article());
+    Err(failure(FailureKind::Unsupported, message))
+}
+
+fn name(runtime: Runtime) -> &'static str {
+    match runtime {
+        Runtime::Native => "native",
+        Runtime::Core => "core",
+        Runtime::Component => "component",
+        Runtime::Command => "command",
+        Runtime::Compiler => "compiler",
+    }
+}
+
+/// A panic of the compiler is a refusal of the module, not an unexplained end.
+fn emit(wasm: &[u8], facts: &Facts) -> Result<Vec<u8>, CompileFailure> {
+    let engine = engine().map_err(|error| failure(FailureKind::Unsupported, error))?;
+    let compiled = catch_unwind(AssertUnwindSafe(|| match facts.kind {
+        Kind::Core => engine.precompile_module(wasm),
+        Kind::Component => engine.precompile_component(wasm),
+    }));
+    match compiled {
+        Ok(Ok(code)) => Ok(code),
+        Ok(Err(error)) => Err(explain(wasm, &error)),
+        Err(_) => Err(failure(FailureKind::Unsupported, bounded("the compiler gave up on this module"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

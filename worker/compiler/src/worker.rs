@@ -1,0 +1,69 @@
+//! The compiler as a worker: one export, `compile`.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+
+use hotcell_protocol::{CompileFailure, CompileRequest, Failure, FailureKind, ReplyStatus, codec};
+use hotcell_worker::{Confined, Link, Reply, Runtime, Started, load_failure};
+
+use crate::failure::failure;
+
+/// The one export.
+const COMPILE: &str = "compile";
+
+/// A confined compiler, with the module that it was started for.
+#[derive(Debug)]
+pub struct Compiler {
+    source: Option<Vec<u8>>,
+    output: Option<File>,
+}
+
+impl Compiler {
+    fn compile(&mut self, input: &[u8]) -> Result<Vec<u8>, CompileFailure> {
+        let internal = |message: &str| failure(FailureKind::Unsupported, message);
+        let request: CompileRequest =
+            codec::decode(input).map_err(|error| internal(&format!("the request is malformed: {error}")))?;
+        let source = self.source.take().ok_or_else(|| internal("this compiler has compiled its module already"))?;
+        let mut output = self.output.take().ok_or_else(|| internal("the host sent no output"))?;
+        let compiled = crate::compile(source, &request)?;
+        output.write_all(&compiled.code).map_err(|error| {
+            let len = compiled.code.len();
+            failure(FailureKind::TooLarge, format!("failed to write {len} bytes of native code: {error}"))
+        })?;
+        codec::encode(&compiled.description).map_err(|error| internal(&format!("failed to describe it: {error}")))
+    }
+}
+
+impl Runtime for Compiler {
+    fn load(_: &Confined, started: &mut Started) -> Result<Compiler, Failure> {
+        let artifact = started.artifact.take().ok_or_else(|| load_failure("the host sent no module"))?;
+        let source = read(&artifact).map_err(|error| load_failure(format!("failed to read the module: {error}")))?;
+        Ok(Compiler { source: Some(source), output: started.output.take() })
+    }
+
+    fn ready(&mut self, _: &Started, _: &mut Link) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn call(&mut self, export: &str, input: Vec<u8>, _: &mut Link) -> Reply {
+        if export != COMPILE {
+            return Reply::text(ReplyStatus::NoSuchExport, "the compiler's one export is `compile`");
+        }
+        match self.compile(&input) {
+            Ok(payload) => Reply { status: ReplyStatus::Ok, payload },
+            Err(failure) => Reply {
+                status: ReplyStatus::PluginError,
+                payload: codec::encode(&failure).unwrap_or_default(),
+            },
+        }
+    }
+}
+
+/// Reads from the start, wherever the shared offset of the descriptor is.
+fn read(file: &File) -> std::io::Result<Vec<u8>> {
+    let len = usize::try_from(file.metadata()?.len()).map_err(std::io::Error::other)?;
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
