@@ -1,1 +1,32 @@
-//! policy
+//! Who may what: a manifest's requests and a profile's grants become a policy, and a policy becomes a plan for one
+//! platform.
+//!
+//! Declared ([`Manifest`], [`Profile`]), resolved ([`Policy`]) and compiled ([`Plan`]) are separate types, and data moves
+//! one way. Nothing here opens a file, asks the kernel, reads a clock or starts a thread: the platform is an argument.
+//! What this crate does *not* do is enforce: a worker executes [`Plan::orders`] and the host checks the evidence.
+
+#![forbid(unsafe_code)]
+
+mod compile;
+mod error;
+mod input;
+mod manifest;
+mod names;
+mod plan;
+mod platform;
+mod policy;
+mod profile;
+mod render;
+mod seccomp;
+
+pub use compile::{compile, compiler_plan};
+pub use error::PolicyError;
+pub use input::ParseError;
+pub use manifest::{Manifest, manifest_schema};
+pub use names::{GrantPath, HostCallName, HostPort, NameError, PackagePath, PluginId, ProfileName};
+pub use plan::{Fact, Plan, Topic};
+pub use platform::{Arch, Platform};
+pub use policy::{FileGrant, Policy, resolve};
+pub use profile::Profile;
+pub use render::render;
+pub use seccomp::{Action, SeccompData, evaluate, for_pid, syscall_name};

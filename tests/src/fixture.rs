@@ -39,10 +39,8 @@ impl Folders {
     /// An ordinary user may not write into the latter, so `scripts/test` names a folder of that user's own.
     pub fn new() -> Folders {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let base = std::env::var_os("HOTCELL_TEST_FOLDER")
-            .map_or_else(|| programs().join("test-folders"), PathBuf::from);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = base.join(format!("{}-{number}", std::process::id()));
+        let folder = test_base().join(format!("{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("the test folder is writable");
         Folders(folder)
     }
@@ -64,4 +62,14 @@ impl Drop for Folders {
         // A test that failed may leave what it cannot remove; the next `cargo clean` does.
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// The compile cache that all tests of one user share: compiling a component takes seconds.
+pub fn shared_cache() -> PathBuf {
+    test_base().join("cache")
+}
+
+/// The folder below which tests write.
+fn test_base() -> PathBuf {
+    std::env::var_os("HOTCELL_TEST_FOLDER").map_or_else(|| programs().join("test-folders"), PathBuf::from)
 }

@@ -37,10 +37,11 @@ fn thumbnail(picture: &[u8]) -> Result<Vec<u8>, String> {
     let (_, mut decoder) = open(picture)?;
     let orientation = decoder.orientation().map_err(|error| error.to_string())?;
     let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
-    picture.apply_orientation(orientation);
     if picture.width().max(picture.height()) > SIDE {
         picture = picture.thumbnail(SIDE, SIDE);
     }
+    // Last, when the picture is small: turning it takes a second copy.
+    picture.apply_orientation(orientation);
     let mut png = Cursor::new(Vec::new());
     picture.write_to(&mut png, ImageFormat::Png).map_err(|error| error.to_string())?;
     Ok(png.into_inner())

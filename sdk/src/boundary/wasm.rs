@@ -23,11 +23,15 @@ mod imports {
 #[must_use]
 pub fn accept() -> u32 {
     #[cfg(feature = "std")]
-    std::panic::set_hook(alloc::boxed::Box::new(|panic| {
-        // A panic ends in a trap that carries no text, so the text goes to the log, if the plugin may log.
-        let _ = crate::log(crate::Level::Error, &alloc::format!("{panic}"));
-    }));
+    log_panics();
     ENTRY_ACCEPTED
+}
+
+/// A panic ends in a trap that carries no text, so the text goes to the log, if the plugin may log.
+#[cfg(feature = "std")]
+fn log_panics() {
+    use alloc::string::ToString;
+    std::panic::set_hook(Box::new(|panic| drop(crate::log(crate::Level::Error, &panic.to_string()))));
 }
 
 /// Hands the reply of the running call to the worker, which copies it.

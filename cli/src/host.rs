@@ -1,0 +1,30 @@
+//! The host of this command.
+
+use hotcell::{Host, Profile};
+
+use crate::args::Global;
+use crate::outcome::Outcome;
+
+/// Builds a host as the global options say.
+pub(crate) async fn build(global: &Global) -> Result<Host, Outcome> {
+    let mut builder = Host::builder();
+    if let Some(folder) = &global.worker_dir {
+        builder = builder.worker(folder);
+    }
+    if let Some(folder) = &global.state_dir {
+        builder = builder.state_dir(folder);
+    }
+    if let Some(folder) = &global.cache_dir {
+        builder = builder.cache_dir(folder);
+    }
+    for path in &global.profile {
+        builder = builder.profile(read_profile(path)?);
+    }
+    Ok(builder.build().await?)
+}
+
+fn read_profile(path: &std::path::Path) -> Result<Profile, Outcome> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Outcome::invalid(format!("failed to read {}: {error}", path.display())))?;
+    Profile::parse(&path.display().to_string(), &text).map_err(|error| Outcome::invalid(error.to_string()))
+}

@@ -1,0 +1,17 @@
+//! Log lines of plugins and of the library, on standard error; colour only on a terminal.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::filter::LevelFilter;
+
+/// Prints what the library traces. The library has escaped every control character of a plugin's text already.
+pub(crate) fn to_stderr(quiet: bool) {
+    let level = if quiet { LevelFilter::ERROR } else { LevelFilter::INFO };
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_max_level(level)
+        .with_target(false)
+        .without_time()
+        .init();
+}

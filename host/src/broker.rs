@@ -1,0 +1,183 @@
+//! The one table that decides which host calls a plugin may make, and what answers them.
+//!
+//! A name is in a plugin's table if its manifest requested it, its profile granted it, and the application registered it.
+//! Identity comes from the channel, never from a message.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use hotcell_protocol::AnswerStatus;
+
+use crate::log::Logger;
+use crate::reentry;
+
+/// The host call that every application answers: one line of text for the log.
+pub const LOG: &str = "log";
+
+/// Longest error text that a plugin gets, in bytes.
+const ERROR_MAX: usize = 4096;
+
+/// Who calls the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostCallContext {
+    /// The plugin's id.
+    pub plugin: String,
+    /// The incarnation that calls.
+    pub generation: u32,
+    /// The host call's name.
+    pub name: String,
+}
+
+/// What a handler returns: the answer, or a text that the plugin may read.
+pub type HostCallResult = Result<Vec<u8>, String>;
+
+type Answering = Pin<Box<dyn Future<Output = HostCallResult> + Send>>;
+type Handler = Arc<dyn Fn(HostCallContext, Vec<u8>) -> Answering + Send + Sync>;
+
+/// The handlers of an application.
+#[derive(Clone, Default)]
+pub(crate) struct Handlers {
+    by_name: HashMap<String, Handler>,
+}
+
+impl Handlers {
+    pub(crate) fn register<F, A>(&mut self, name: String, handler: F)
+    where
+        F: Fn(HostCallContext, Vec<u8>) -> A + Send + Sync + 'static,
+        A: Future<Output = HostCallResult> + Send + 'static,
+    {
+        let boxed = move |context, input| -> Answering { Box::pin(handler(context, input)) };
+        self.by_name.insert(name, Arc::new(boxed));
+    }
+
+    /// The table of one plugin.
+    pub(crate) fn broker(&self, granted: &[String]) -> Broker {
+        let entry = |name: &String| {
+            let entry = match self.by_name.get(name) {
+                Some(handler) => Entry::Handler(Arc::clone(handler)),
+                None if name == LOG => Entry::Log,
+                None => return None,
+            };
+            Some((name.clone(), entry))
+        };
+        Broker { table: granted.iter().filter_map(entry).collect() }
+    }
+}
+
+impl std::fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.by_name.keys()).finish()
+    }
+}
+
+enum Entry {
+    Log,
+    Handler(Handler),
+}
+
+/// The host calls of one plugin.
+pub(crate) struct Broker {
+    table: HashMap<String, Entry>,
+}
+
+/// What a plugin is told.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: AnswerStatus,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Broker {
+    /// Answers a host call. Dropping the future stops the handler.
+    pub(crate) async fn answer(
+        &self,
+        context: HostCallContext,
+        input: Vec<u8>,
+        limit: u64,
+        logger: &Logger,
+        chain: reentry::Chain,
+    ) -> Answer {
+        match self.table.get(&context.name) {
+            None => Answer { status: AnswerStatus::Refused, payload: Vec::new() },
+            Some(Entry::Log) => {
+                logger.log(&input);
+                Answer { status: AnswerStatus::Ok, payload: Vec::new() }
+            }
+            Some(Entry::Handler(handler)) => bounded(run(Arc::clone(handler), context, input, chain).await, limit),
+        }
+    }
+}
+
+/// Runs a handler in a task of its own, so that its panic is its own.
+async fn run(handler: Handler, context: HostCallContext, input: Vec<u8>, chain: reentry::Chain) -> HostCallResult {
+    let task = tokio::spawn(reentry::within(chain, async move { handler(context, input).await }));
+    let stopped = StopOnDrop(task.abort_handle());
+    let result = task.await;
+    drop(stopped);
+    result.unwrap_or_else(|_| Err("the host's handler failed".to_owned()))
+}
+
+struct StopOnDrop(tokio::task::AbortHandle);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn bounded(result: HostCallResult, limit: u64) -> Answer {
+    match result {
+        Ok(payload) if payload.len() as u64 <= limit => Answer { status: AnswerStatus::Ok, payload },
+        Ok(_) => {
+            let text = "the answer is over the plugin's message limit";
+            Answer { status: AnswerStatus::Failed, payload: text.into() }
+        }
+        Err(mut text) => {
+            let bound = ERROR_MAX.min(usize::try_from(limit).unwrap_or(ERROR_MAX)).min(text.len());
+            text.truncate((0..=bound).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0));
+            Answer { status: AnswerStatus::Failed, payload: text.into_bytes() }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hotcell_protocol::AnswerStatus;
+
+    use super::{Answer, Broker, Handlers, HostCallContext};
+    use crate::log::Logger;
+    use crate::reentry::Chain;
+
+    async fn ask(broker: &Broker, name: &str, input: &[u8]) -> Answer {
+        let context = HostCallContext { plugin: "p".to_owned(), generation: 1, name: name.to_owned() };
+        broker.answer(context, input.to_vec(), 8, &Logger::new("p", 1, 0), Chain::default()).await
+    }
+
+    fn handlers() -> Handlers {
+        let mut handlers = Handlers::default();
+        handlers.register("echo".to_owned(), async |_, input| Ok(input));
+        handlers.register("panic".to_owned(), |_, _| async { panic!("a bug of the application") });
+        handlers
+    }
+
+    #[tokio::test]
+    async fn only_what_is_granted_and_registered_is_answered() {
+        let granted = ["echo".to_owned(), "unknown".to_owned(), "log".to_owned()];
+        let broker = handlers().broker(&granted);
+        assert_eq!(ask(&broker, "echo", b"hi").await, Answer { status: AnswerStatus::Ok, payload: b"hi".to_vec() });
+        assert_eq!(ask(&broker, "log", b"hi").await.status, AnswerStatus::Ok);
+        assert_eq!(ask(&broker, "unknown", b"").await.status, AnswerStatus::Refused, "granted, not registered");
+        assert_eq!(ask(&broker, "panic", b"").await.status, AnswerStatus::Refused, "registered, not granted");
+        assert_eq!(ask(&broker, "Echo", b"").await.status, AnswerStatus::Refused);
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_or_answers_too_much_fails_alone() {
+        let broker = handlers().broker(&["echo".to_owned(), "panic".to_owned()]);
+        assert_eq!(ask(&broker, "panic", b"").await.status, AnswerStatus::Failed);
+        assert_eq!(ask(&broker, "echo", b"123456789").await.status, AnswerStatus::Failed);
+        assert_eq!(ask(&broker, "echo", b"12345678").await.status, AnswerStatus::Ok, "just inside");
+    }
+}

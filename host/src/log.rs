@@ -1,0 +1,175 @@
+//! What a plugin says: its log host call, its stdout and its stderr, as bounded, escaped `tracing` events.
+//!
+//! A flood costs the plugin, not the host: lines over the rate are dropped and counted, and a pipe that delivers more
+//! than a fixed volume per window is left unread until the window ends, so that the plugin blocks.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+
+use crate::text::{Lines, escape};
+
+/// Bytes read from a pipe at once.
+const PIECE: usize = 16 << 10;
+
+/// Bytes that are drained per window.
+const WINDOW_BYTES: usize = 4 << 20;
+
+/// The window.
+const WINDOW: Duration = Duration::from_millis(100);
+
+/// Fewest bytes of lines that any plugin may log at once: one line of full length.
+const BURST_MIN: u64 = 8 << 10;
+
+/// Where a line came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+    Log,
+}
+
+impl Stream {
+    fn name(self) -> &'static str {
+        match self {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+            Stream::Log => "log",
+        }
+    }
+}
+
+/// Takes the lines of one worker, within the plan's rate.
+#[derive(Clone, Debug)]
+pub(crate) struct Logger {
+    plugin: Arc<str>,
+    generation: u32,
+    bucket: Arc<Mutex<Bucket>>,
+}
+
+/// A token bucket that holds one second of the rate.
+#[derive(Debug)]
+struct Bucket {
+    rate: u64,
+    tokens: u64,
+    filled: Instant,
+    dropped: u64,
+}
+
+impl Bucket {
+    fn new(rate: u64, now: Instant) -> Bucket {
+        Bucket { rate, tokens: rate.max(BURST_MIN), filled: now, dropped: 0 }
+    }
+
+    /// Whether a line may pass, and how many were dropped before it.
+    fn take(&mut self, bytes: u64, now: Instant) -> Option<u64> {
+        let elapsed = u64::try_from(now.duration_since(self.filled).as_millis()).unwrap_or(u64::MAX);
+        let earned = elapsed.saturating_mul(self.rate) / 1000;
+        if earned > 0 {
+            self.tokens = self.tokens.saturating_add(earned).min(self.rate.max(BURST_MIN));
+            self.filled = now;
+        }
+        if self.rate == 0 || self.tokens < bytes {
+            self.dropped += 1;
+            return None;
+        }
+        self.tokens -= bytes;
+        Some(std::mem::take(&mut self.dropped))
+    }
+}
+
+impl Logger {
+    /// `rate` is in bytes per second; 0 keeps nothing but the count.
+    pub(crate) fn new(plugin: &str, generation: u32, rate: u64) -> Logger {
+        let bucket = Arc::new(Mutex::new(Bucket::new(rate, Instant::now())));
+        Logger { plugin: plugin.into(), generation, bucket }
+    }
+
+    /// Takes a text of the log host call.
+    pub(crate) fn log(&self, bytes: &[u8]) {
+        self.line(Stream::Log, &escape(bytes));
+    }
+
+    /// Reads a pipe to its end.
+    pub(crate) async fn drain(self, mut pipe: pipe::Receiver, stream: Stream) {
+        let mut piece = vec![0; PIECE];
+        let mut lines = Lines::default();
+        let mut window = (tokio::time::Instant::now(), 0);
+        while let Ok(count @ 1..) = pipe.read(&mut piece).await {
+            let bytes = piece.get(..count).unwrap_or_default();
+            lines.feed(bytes, |line| self.line(stream, &line));
+            throttle(&mut window, count).await;
+        }
+        lines.finish(|line| self.line(stream, &line));
+        self.finish(stream);
+    }
+
+    fn line(&self, stream: Stream, line: &str) {
+        let bytes = line.len() as u64 + 1;
+        let passed = self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, Instant::now());
+        let Some(dropped) = passed else { return };
+        if dropped > 0 {
+            self.report_dropped(stream, dropped);
+        }
+        tracing::info!(
+            target: "hotcell::plugin",
+            plugin = %self.plugin,
+            generation = self.generation,
+            stream = stream.name(),
+            "{line}"
+        );
+    }
+
+    fn finish(&self, stream: Stream) {
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let dropped = std::mem::take(&mut bucket.dropped);
+        drop(bucket);
+        if dropped > 0 {
+            self.report_dropped(stream, dropped);
+        }
+    }
+
+    fn report_dropped(&self, stream: Stream, dropped: u64) {
+        tracing::warn!(
+            target: "hotcell::plugin",
+            plugin = %self.plugin,
+            generation = self.generation,
+            stream = stream.name(),
+            dropped,
+            "{dropped} lines over the log rate were dropped"
+        );
+    }
+}
+
+/// Counts what was drained; sleeps out the window when it was too much.
+async fn throttle(window: &mut (tokio::time::Instant, usize), count: usize) {
+    if window.0.elapsed() >= WINDOW {
+        *window = (tokio::time::Instant::now(), 0);
+    }
+    window.1 += count;
+    if window.1 >= WINDOW_BYTES {
+        tokio::time::sleep_until(window.0 + WINDOW).await;
+    } else if window.1 % (PIECE * 4) < count {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::Bucket;
+
+    #[test]
+    fn lines_over_the_rate_are_dropped_and_counted() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(10_000, start);
+        assert_eq!(bucket.take(10_000, start), Some(0), "one second at once");
+        assert_eq!(bucket.take(100, start), None);
+        assert_eq!(bucket.take(100, start), None);
+        assert_eq!(bucket.take(100, start + Duration::from_millis(20)), Some(2), "refilled, two were dropped");
+        assert_eq!(Bucket::new(0, start).take(1, start), None, "a rate of nothing keeps nothing");
+    }
+}

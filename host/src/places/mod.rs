@@ -1,0 +1,135 @@
+//! The folders behind `${plugin}`, `${data}` and `${scratch}`: made only for plans that use them.
+//!
+//! A worker runs under another uid and must reach its folders, so the folders above them may be passed through but not
+//! listed; its own are private to it.
+
+mod scratch;
+mod sweep;
+#[cfg(test)]
+pub(crate) mod tests_support;
+
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hotcell_protocol::{Orders, Place};
+use tokio::sync::OnceCell;
+
+use crate::error::Error;
+use crate::identity::Identity;
+pub(crate) use scratch::Scratch;
+use scratch::ScratchHome;
+
+/// Passed through by workers, listed by nobody but the host's user.
+const PASSAGE: u32 = 0o711;
+
+/// Nobody else's business.
+const PRIVATE: u32 = 0o700;
+
+/// Makes the folders of plugins below the host's state folder.
+#[derive(Debug)]
+pub(crate) struct Places {
+    state: PathBuf,
+    scratch: OnceCell<Arc<ScratchHome>>,
+}
+
+/// The folders of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerPlaces {
+    /// As the worker is told.
+    pub(crate) paths: Vec<(Place, String)>,
+    /// Removed when the worker has ended.
+    pub(crate) scratch: Option<Scratch>,
+}
+
+impl Places {
+    pub(crate) fn new(state: PathBuf) -> Places {
+        Places { state, scratch: OnceCell::new() }
+    }
+
+    /// Makes what the orders use.
+    pub(crate) async fn prepare(
+        &self,
+        orders: &Orders,
+        package: Option<&Path>,
+        plugin: &str,
+        identity: Option<Identity>,
+    ) -> Result<WorkerPlaces, Error> {
+        let mut places = WorkerPlaces::default();
+        if let Some(folder) = package.filter(|_| uses(orders, Place::Plugin)) {
+            places.paths.push((Place::Plugin, text(folder)?));
+        }
+        if uses(orders, Place::Data) {
+            let folder = self.data(plugin, identity)?;
+            places.paths.push((Place::Data, text(&folder)?));
+        }
+        if uses(orders, Place::Scratch) {
+            let home = self.scratch.get_or_try_init(async || ScratchHome::open(&self.state)).await?;
+            let scratch = Scratch::make(Arc::clone(home), identity)?;
+            places.paths.push((Place::Scratch, text(scratch.path())?));
+            places.scratch = Some(scratch);
+        }
+        if uses(orders, Place::Root) {
+            places.paths.push((Place::Root, "/".to_owned()));
+        }
+        Ok(places)
+    }
+
+    fn data(&self, plugin: &str, identity: Option<Identity>) -> Result<PathBuf, Error> {
+        passage(&self.state)?;
+        passage(&self.state.join("data"))?;
+        let folder = self.state.join("data").join(plugin);
+        own(&folder, identity)?;
+        Ok(folder)
+    }
+}
+
+fn uses(orders: &Orders, place: Place) -> bool {
+    orders.landlock.rules.iter().any(|rule| rule.place == place)
+        || orders.files.iter().any(|file| file.place == place)
+}
+
+fn text(path: &Path) -> Result<String, Error> {
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| Error::malformed(path.display().to_string(), "its path is not UTF-8"))
+}
+
+/// A folder that workers pass through.
+fn passage(path: &Path) -> Result<(), Error> {
+    make(path, PASSAGE)
+}
+
+/// A folder that belongs to one worker's identity, or to the host's user where there is none.
+fn own(path: &Path, identity: Option<Identity>) -> Result<(), Error> {
+    make(path, PRIVATE)?;
+    let Some(Identity { uid, gid }) = identity else { return Ok(()) };
+    chown(path, Some(uid), Some(gid))
+        .map_err(|source| Error::io(format!("give {} to a plugin", path.display()), source))
+}
+
+/// Makes a folder with a mode, or checks that the one there is a folder, and sets its mode.
+pub(crate) fn make(path: &Path, mode: u32) -> Result<(), Error> {
+    let subject = |source| Error::io(format!("make the folder {}", path.display()), source);
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            DirBuilder::new()
+                .mode(PASSAGE)
+                .recursive(true)
+                .create(path.parent().unwrap_or(path))
+                .map_err(subject)?;
+            DirBuilder::new().mode(mode).create(path).map_err(subject)?;
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        other => other.map_err(subject)?,
+    }
+    let facts = std::fs::symlink_metadata(path).map_err(subject)?;
+    if !facts.is_dir() {
+        return Err(Error::io(format!("use {}", path.display()), std::io::ErrorKind::NotADirectory.into()));
+    }
+    // Only where needed: an unprivileged host may use folders that somebody prepared for it.
+    if facts.mode() & 0o7777 != mode && facts.uid() == rustix::process::geteuid().as_raw() {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(subject)?;
+    }
+    Ok(())
+}

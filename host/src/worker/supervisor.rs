@@ -1,0 +1,114 @@
+//! The listener of a native worker: answers for every system call that its filter does not allow.
+//!
+//! While the library loads, a second program, the judge, says what may continue; once the host has seen "loaded", nothing
+//! may. The worker's memory is never read, so there is nothing that it could change between check and use.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use hotcell_policy::{Action, SeccompData};
+use hotcell_protocol::Filter;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::record::Record;
+use crate::sys::notify::{self, Notification, Verdict};
+
+/// Notifications that are answered before others get their turn.
+const BURST: u32 = 16;
+
+/// How far the worker is.
+#[derive(Clone, Debug)]
+pub(crate) struct Stage(Arc<AtomicU8>);
+
+/// Its own binary confines and tests itself: what is refused then is no misdeed of the plugin.
+const CONFINING: u8 = 0;
+const LOADING: u8 = 1;
+const LOADED: u8 = 2;
+
+impl Stage {
+    pub(crate) fn confining() -> Stage {
+        Stage(Arc::new(AtomicU8::new(CONFINING)))
+    }
+
+    pub(crate) fn loading(&self) {
+        self.0.store(LOADING, Ordering::SeqCst);
+    }
+
+    /// From now on nothing continues.
+    pub(crate) fn loaded(&self) {
+        self.0.store(LOADED, Ordering::SeqCst);
+    }
+
+    fn now(&self) -> u8 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Serves one listener.
+pub(crate) struct Supervisor {
+    pub(crate) judge: Filter,
+    pub(crate) stage: Stage,
+    pub(crate) record: Arc<Record>,
+}
+
+impl Supervisor {
+    /// Answers until no process uses the filter any more.
+    pub(crate) async fn serve(self, listener: OwnedFd) {
+        let Ok(listener) = AsyncFd::with_interest(listener, Interest::READABLE) else { return };
+        let mut burst = BURST;
+        loop {
+            if burst == 0 {
+                burst = BURST;
+                tokio::task::yield_now().await;
+            }
+            let Ok(mut guard) = listener.readable().await else { return };
+            match notify::receive(listener.get_ref().as_fd()) {
+                Ok(Some(notification)) => {
+                    burst -= 1;
+                    let verdict = self.judge(&notification);
+                    if notify::answer(listener.get_ref().as_fd(), &notification, verdict).is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => guard.clear_ready(),
+                // Nobody is left to answer.
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn judge(&self, notification: &Notification) -> Verdict {
+        let stage = self.stage.now();
+        if stage != LOADED && self.allows(notification) {
+            return Verdict::Continue;
+        }
+        if stage != CONFINING {
+            let act = hotcell_policy::syscall_name(notification.arch, notification.number);
+            self.record.violation(act, notification.arguments.to_vec());
+        }
+        Verdict::Refuse(libc::EPERM)
+    }
+
+    fn allows(&self, notification: &Notification) -> bool {
+        let data = SeccompData {
+            nr: notification.number,
+            arch: notification.arch,
+            instruction_pointer: notification.instruction_pointer,
+            args: notification.arguments,
+        };
+        hotcell_policy::evaluate(&self.judge.program, &data) == Action::Allow
+    }
+}
+
+/// A judge for one process: its id filled in where the program asks for it.
+pub(crate) fn bind(judge: &Filter, pid: u32) -> Filter {
+    let mut bound = judge.clone();
+    for place in &judge.self_pid {
+        if let Some(instruction) = bound.program.get_mut(usize::from(*place)) {
+            instruction.k = pid;
+        }
+    }
+    bound
+}

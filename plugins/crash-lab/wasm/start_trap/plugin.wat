@@ -1,0 +1,8 @@
+;; The load failed: trap, unreachable.
+(module
+  (memory (export "memory") 1)
+  (func $start (unreachable))
+  (start $start)
+  (func (export "hotcell_alloc") (param i32) (result i32) (i32.const 64))
+  (func (export "hotcell_plugin_v1") (result i32) (i32.const 0))
+  (func (export "hotcell_export_ok") (param i32 i32) (result i32) (i32.const 0)))

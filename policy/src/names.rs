@@ -1,0 +1,255 @@
+//! Names and paths that cannot be wrong: each type is made by parsing, and only so.
+
+use std::fmt;
+use std::str::FromStr;
+
+use hotcell_protocol::Place;
+
+use crate::input::is_hidden;
+
+/// Longest plugin id, in bytes: fits a file name with room for a suffix.
+const ID_MAX: usize = 128;
+
+/// Longest host-call or profile name, in bytes.
+const NAME_MAX: usize = 64;
+
+/// Longest path, in bytes (PATH_MAX of Linux, with its final NUL).
+const PATH_MAX: usize = 4095;
+
+/// Why a text is not a name or path of its kind: one line that says what it must be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NameError(pub(crate) String);
+
+fn refuse<T>(message: impl Into<String>) -> Result<T, NameError> {
+    Err(NameError(message.into()))
+}
+
+macro_rules! text_types {
+    ($($name:ident)*) => {$(
+        impl $name {
+            /// The text itself.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
+}
+
+text_types!(PluginId PackagePath HostCallName HostPort ProfileName);
+
+/// Names a plugin for ever: `org.example.thumbnail`. Safe as a file name and as a D-Bus-like name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PluginId(String);
+
+impl FromStr for PluginId {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<PluginId, NameError> {
+        let labels: Vec<_> = text.split('.').collect();
+        if text.len() > ID_MAX {
+            return refuse(format!("a plugin id has at most {ID_MAX} characters"));
+        }
+        if labels.len() < 2 || !labels.iter().all(|label| is_label(label, "-")) {
+            return refuse(
+                "a plugin id is two or more labels, each of lower-case letters, digits and `-` after a letter, joined by `.`",
+            );
+        }
+        Ok(PluginId(text.to_owned()))
+    }
+}
+
+/// A file inside the package: relative, normal components only.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PackagePath(String);
+
+impl FromStr for PackagePath {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<PackagePath, NameError> {
+        if text.starts_with('/') {
+            return refuse("a path inside the package is relative");
+        }
+        check_components(text)?;
+        Ok(PackagePath(text.to_owned()))
+    }
+}
+
+/// The name of a host call: `log`, `storage.get`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostCallName(String);
+
+impl FromStr for HostCallName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<HostCallName, NameError> {
+        if text.len() > NAME_MAX || !text.split('.').all(|label| is_label(label, "-_")) {
+            return refuse(format!(
+                "a host call is named by lower-case letters, digits, `-` and `_` after a letter, in parts joined by `.`, at most {NAME_MAX} characters"
+            ));
+        }
+        Ok(HostCallName(text.to_owned()))
+    }
+}
+
+/// The name of a profile: the name of its file, without `.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ProfileName(String);
+
+impl FromStr for ProfileName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<ProfileName, NameError> {
+        if text.len() > NAME_MAX || !is_label(text, "-") {
+            return refuse(format!(
+                "a profile is named by lower-case letters, digits and `-` after a letter, at most {NAME_MAX} characters"
+            ));
+        }
+        Ok(ProfileName(text.to_owned()))
+    }
+}
+
+/// A host name or address, and a port: `example.org:443`, `[2001:db8::1]:443`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort(String);
+
+impl FromStr for HostPort {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<HostPort, NameError> {
+        let wrong = "an address is `host:port`, with a lower-case host name, an IPv4 address or an IPv6 address in brackets, and a port from 1 to 65535";
+        let Some((host, port)) = text.rsplit_once(':') else { return refuse(wrong) };
+        let port_fits = port.parse::<u16>().is_ok_and(|number| number != 0 && number.to_string() == port);
+        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host_fits = match bracketed {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => is_host_name(host),
+        };
+        if port_fits && host_fits { Ok(HostPort(text.to_owned())) } else { refuse(wrong) }
+    }
+}
+
+fn is_host_name(host: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let label_fits = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(allowed)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    host.len() <= 253 && host.split('.').all(label_fits)
+}
+
+/// A folder or file outside the package's code: below a [`Place`], or absolute.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GrantPath {
+    place: PlaceKey,
+    path: String,
+}
+
+/// [`Place`] with an order, for stable output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum PlaceKey {
+    Plugin,
+    Data,
+    Scratch,
+    Root,
+}
+
+const PLACES: [(&str, PlaceKey); 3] =
+    [("${plugin}", PlaceKey::Plugin), ("${data}", PlaceKey::Data), ("${scratch}", PlaceKey::Scratch)];
+
+impl GrantPath {
+    /// The base folder.
+    pub fn place(&self) -> Place {
+        match self.place {
+            PlaceKey::Plugin => Place::Plugin,
+            PlaceKey::Data => Place::Data,
+            PlaceKey::Scratch => Place::Scratch,
+            PlaceKey::Root => Place::Root,
+        }
+    }
+
+    /// The path below it, without a leading slash; empty for the folder itself.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether `other` is this path or below it.
+    pub fn covers(&self, other: &GrantPath) -> bool {
+        let below = || other.path.strip_prefix(&self.path).is_some_and(|rest| rest.starts_with('/'));
+        self.place == other.place && (self.path.is_empty() || self.path == other.path || below())
+    }
+
+    /// The name under which a WASI guest sees it: `/plugin/…`, `/data/…`, `/scratch/…`, or the absolute path.
+    pub fn guest(&self) -> String {
+        let base = match self.place {
+            PlaceKey::Plugin => "/plugin",
+            PlaceKey::Data => "/data",
+            PlaceKey::Scratch => "/scratch",
+            PlaceKey::Root => "",
+        };
+        if self.path.is_empty() && !base.is_empty() { base.to_owned() } else { format!("{base}/{}", self.path) }
+    }
+}
+
+impl fmt::Display for GrantPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let base = PLACES.iter().find(|(_, place)| *place == self.place).map_or("", |(name, _)| *name);
+        f.write_str(base)?;
+        if self.path.is_empty() && !base.is_empty() { Ok(()) } else { write!(f, "/{}", self.path) }
+    }
+}
+
+impl FromStr for GrantPath {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<GrantPath, NameError> {
+        let base = PLACES.iter().find_map(|(name, place)| Some((text.strip_prefix(name)?, *place)));
+        let (rest, place) = match base {
+            Some((rest, place)) => (rest, place),
+            None if text == "/" => return Ok(GrantPath { place: PlaceKey::Root, path: String::new() }),
+            None => (text, PlaceKey::Root),
+        };
+        if rest.is_empty() && place != PlaceKey::Root {
+            return Ok(GrantPath { place, path: String::new() });
+        }
+        let Some(path) = rest.strip_prefix('/') else {
+            return refuse(
+                "a path begins with `${plugin}`, `${data}`, `${scratch}` or `/`; nothing else is expanded",
+            );
+        };
+        check_components(path)?;
+        Ok(GrantPath { place, path: path.to_owned() })
+    }
+}
+
+/// Checks a relative path: normal components, visible characters, no pattern.
+fn check_components(path: &str) -> Result<(), NameError> {
+    if path.len() > PATH_MAX {
+        return refuse(format!("a path has at most {PATH_MAX} bytes"));
+    }
+    if path.chars().any(|character| is_hidden(character) || character == '\\') {
+        return refuse("a path has no control, direction-changing or invisible characters and no `\\`");
+    }
+    if path.contains(['*', '?', '[', '$']) {
+        return refuse("a path is taken literally: no patterns (`*`, `?`, `[`) and no variables");
+    }
+    if path.split('/').any(|component| matches!(component, "" | "." | ".." | "~") || component.len() > 255) {
+        return refuse("a path has normal components only: no `.`, `..`, `~`, empty or over-long one");
+    }
+    Ok(())
+}
+
+fn is_label(label: &str, also: &str) -> bool {
+    let allowed = |character: char| {
+        character.is_ascii_lowercase() || character.is_ascii_digit() || also.contains(character)
+    };
+    label.starts_with(|first: char| first.is_ascii_lowercase()) && label.chars().all(allowed)
+}

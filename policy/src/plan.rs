@@ -1,0 +1,62 @@
+//! A plan: what the worker does, and where each line of it comes from.
+
+use hotcell_protocol::Orders;
+
+use crate::{Arch, Platform};
+
+/// A policy compiled for one platform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// What crosses to the worker.
+    pub orders: Orders,
+    /// The platform that it is for.
+    pub platform: Platform,
+    /// What the plan says in words, in order.
+    pub facts: Vec<Fact>,
+}
+
+impl Plan {
+    /// The architecture of its seccomp programs.
+    pub fn arch(&self) -> Arch {
+        self.platform.arch
+    }
+
+    /// Layers and bounds that this platform does not give, in words.
+    pub fn absent(&self) -> impl Iterator<Item = &str> {
+        self.facts.iter().filter(|fact| fact.topic == Topic::Absent).map(|fact| fact.text.as_str())
+    }
+}
+
+/// One line of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// What it is about.
+    pub topic: Topic,
+    /// The fact.
+    pub text: String,
+    /// Profile or syscall set with its key, or `built-in`.
+    pub source: String,
+}
+
+/// What a line of a plan is about, in the order of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Topic {
+    /// Plugin, profile, runtime, platform.
+    Plan,
+    /// Bounds.
+    Limit,
+    /// setrlimit(2).
+    Rlimit,
+    /// unshare(2), uid, dumpable.
+    Process,
+    /// Landlock rights.
+    Landlock,
+    /// Paths as a WASI guest sees them.
+    File,
+    /// Host calls.
+    HostCall,
+    /// System calls.
+    Syscall,
+    /// What is not enforced here, and what carries it instead.
+    Absent,
+}

@@ -1,0 +1,4 @@
+//! render
+use crate::Plan;
+/// The plan as text.
+pub fn render(plan: &Plan) -> String { let _ = plan; todo!() }

@@ -1,0 +1,21 @@
+//! seccomp programs
+mod evaluate;
+mod names;
+pub use evaluate::{Action, SeccompData, evaluate, for_pid};
+pub use names::syscall_name;
+
+/// The instructions of classic BPF that plans contain (`linux/bpf_common.h`).
+mod opcode {
+    /// Load a 32-bit word of `struct seccomp_data` at offset `k`.
+    pub(super) const LOAD: u16 = 0x20;
+    /// And the accumulator with `k`.
+    pub(super) const AND: u16 = 0x54;
+    /// Jump `k` instructions on.
+    pub(super) const JUMP: u16 = 0x05;
+    /// Jump `jt` on if the accumulator equals `k`, else `jf`.
+    pub(super) const JUMP_EQUAL: u16 = 0x15;
+    /// Jump `jt` on if the accumulator is `k` or more, else `jf`.
+    pub(super) const JUMP_AT_LEAST: u16 = 0x35;
+    /// Return `k`.
+    pub(super) const RETURN: u16 = 0x06;
+}

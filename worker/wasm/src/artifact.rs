@@ -1,0 +1,48 @@
+//! Native code from the artifact's memfd.
+//!
+//! What is mapped is hostile code by design. It came out of a confined compiler that had read a hostile module, and the
+//! host authenticated it only as "what that compiler said".
+
+#![allow(unsafe_code, reason = "wasmtime trusts the bytes that it maps")]
+
+use std::fs::File;
+
+use hotcell_protocol::Failure;
+use hotcell_worker::load_failure;
+use wasmtime::{Module, component};
+
+use crate::engine::engine;
+
+/// What the artifact turned out to hold.
+pub(crate) enum Artifact {
+    Module(Module),
+    Component(component::Component),
+}
+
+/// Maps the code of a core module.
+pub(crate) fn module(file: File) -> Result<Module, Failure> {
+    let engine = engine().map_err(load_failure)?;
+    // SAFETY: the host verified that the sealed file is what its compiler made; if the compiler lied, the code is no
+    // more hostile than this process, which is confined, is held to be.
+    unsafe { Module::deserialize_open_file(engine, file) }.map_err(|error| refused(&error))
+}
+
+/// Maps the code of a component.
+pub(crate) fn component(file: File) -> Result<component::Component, Failure> {
+    let engine = engine().map_err(load_failure)?;
+    // SAFETY: as in `module`.
+    unsafe { component::Component::deserialize_open_file(engine, file) }.map_err(|error| refused(&error))
+}
+
+/// Maps whichever of the two it is.
+pub(crate) fn either(file: File) -> Result<Artifact, Failure> {
+    let copy = file.try_clone().map_err(|error| load_failure(format!("failed to copy a descriptor: {error}")))?;
+    match component(copy) {
+        Ok(component) => Ok(Artifact::Component(component)),
+        Err(_) => Ok(Artifact::Module(module(file)?)),
+    }
+}
+
+fn refused(error: &wasmtime::Error) -> Failure {
+    load_failure(format!("failed to map the compiled plugin: {error:#}"))
+}

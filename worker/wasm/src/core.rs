@@ -1,0 +1,232 @@
+//! A core module with the ABI of `sdk/`: bytes in, bytes out.
+//!
+//! Every number that the guest hands over is checked here; a bad one is a trap of its own kind.
+
+mod imports;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+
+use hotcell_plugin::abi;
+use hotcell_protocol::{Failure, ReplyStatus, Start};
+use hotcell_worker::{Link, Reply, Started, load_failure};
+use wasmtime::{Instance, InstancePre, Linker, Memory, Store, TypedFunc, WasmParams, WasmResults};
+
+use crate::artifact;
+use crate::budget::Budget;
+use crate::engine::engine;
+use crate::lent::Lent;
+use crate::trap::Fault;
+
+/// An export of the plugin: address and length of the input, status.
+type Export = TypedFunc<(u32, u32), i32>;
+
+/// A core module at work.
+#[derive(Debug)]
+pub struct Core {
+    store: Store<Guest>,
+    program: InstancePre<Guest>,
+    running: Option<Running>,
+    fault: Option<Fault>,
+}
+
+/// What only exists once the module is instantiated.
+#[derive(Debug)]
+struct Running {
+    instance: Instance,
+    memory: Memory,
+    alloc: TypedFunc<u32, u32>,
+    exports: BTreeMap<String, Export>,
+}
+
+/// What the imports work on.
+#[derive(Debug)]
+struct Guest {
+    link: Lent,
+    budget: Budget,
+    message_limit: u64,
+    memory: Option<Memory>,
+    reply: Vec<u8>,
+    /// Size of a reply that is over the limit and was not copied.
+    over_limit: Option<u32>,
+    /// The answer, or the error text, of the last host call.
+    answer: Vec<u8>,
+}
+
+/// How a guest function ended.
+enum Outcome {
+    Returned(Reply),
+    Trapped(Fault),
+}
+
+impl Core {
+    pub(crate) fn load(file: File, start: &Start) -> Result<Core, Failure> {
+        let engine = engine().map_err(load_failure)?;
+        let module = artifact::module(file)?;
+        let mut linker = Linker::new(engine);
+        imports::define(&mut linker).map_err(|error| failed("prepare the imports", &error))?;
+        let program = linker.instantiate_pre(&module).map_err(|error| failed("link the module", &error))?;
+        let mut store = Store::new(engine, Guest::new(start));
+        store.limiter(|guest| &mut guest.budget);
+        Ok(Core { store, program, running: None, fault: None })
+    }
+
+    pub(crate) fn ready(&mut self, started: &Started, link: &mut Link) -> Result<(), Failure> {
+        self.store.data_mut().link.begin(link);
+        let result = self.meet(started.start.config.as_deref());
+        self.store.data_mut().link.end();
+        result
+    }
+
+    /// Instantiates, asks the entry function, hands the configuration over.
+    fn meet(&mut self, config: Option<&str>) -> Result<(), Failure> {
+        let instance = self.program.instantiate(&mut self.store).map_err(|error| {
+            let reason = self.store.data().budget.refusal();
+            load_failure(reason.unwrap_or_else(|| format!("failed to start the module: {}", Fault::of(&error).text())))
+        })?;
+        let memory = instance
+            .get_memory(&mut self.store, "memory")
+            .ok_or_else(|| load_failure("the module does not export its `memory`"))?;
+        self.store.data_mut().memory = Some(memory);
+        let alloc = self.required(&instance, abi::ALLOC)?;
+        let entry: TypedFunc<(), u32> = self.required(&instance, abi::ENTRY)?;
+        self.running = Some(Running { instance, memory, alloc, exports: BTreeMap::new() });
+        let verdict = entry.call(&mut self.store, ()).map_err(|error| {
+            load_failure(format!("the plugin trapped in `{}`: {}", abi::ENTRY, Fault::of(&error).text()))
+        })?;
+        if verdict != abi::ENTRY_ACCEPTED {
+            let text = String::from_utf8_lossy(&self.store.data().reply).into_owned();
+            return Err(load_failure(format!("the plugin refused its host with code {verdict}: {text}")));
+        }
+        config.map_or(Ok(()), |config| self.configure(config))
+    }
+
+    fn required<P: WasmParams, R: WasmResults>(
+        &mut self,
+        instance: &Instance,
+        name: &str,
+    ) -> Result<TypedFunc<P, R>, Failure> {
+        let function = instance
+            .get_func(&mut self.store, name)
+            .ok_or_else(|| load_failure(format!("the module has no function `{name}`")))?;
+        function
+            .typed(&self.store)
+            .map_err(|error| load_failure(format!("the function `{name}` has another type than the ABI: {error:#}")))
+    }
+
+    fn configure(&mut self, config: &str) -> Result<(), Failure> {
+        let name = abi::CONFIGURE;
+        let Some(export) = self.find(name) else {
+            let message = format!("the manifest has a `config`, but the module has no `{name}`");
+            return Err(load_failure(message));
+        };
+        match self.invoke(&export, config.as_bytes()) {
+            Outcome::Returned(Reply { status: ReplyStatus::Ok, .. }) => Ok(()),
+            Outcome::Returned(reply) => {
+                let text = String::from_utf8_lossy(&reply.payload).into_owned();
+                Err(load_failure(format!("the plugin refused its configuration: {text}")))
+            }
+            Outcome::Trapped(fault) => {
+                Err(load_failure(format!("the plugin trapped in `{name}`: {}", fault.text())))
+            }
+        }
+    }
+
+    pub(crate) fn call(&mut self, export: &str, input: &[u8], link: &mut Link) -> Reply {
+        if let Some(fault) = &self.fault {
+            return fault.reply_later();
+        }
+        if !abi::is_export_name(export) {
+            return Reply::text(ReplyStatus::NoSuchExport, format!("`{export}` cannot name an export"));
+        }
+        let Some(found) = self.find(&format!("{}{export}", abi::EXPORT_PREFIX)) else {
+            return Reply::text(ReplyStatus::NoSuchExport, format!("the plugin has no export `{export}`"));
+        };
+        self.store.data_mut().link.begin(link);
+        let outcome = self.invoke(&found, input);
+        self.store.data_mut().link.end();
+        match outcome {
+            Outcome::Returned(reply) => reply,
+            Outcome::Trapped(fault) => self.fault.insert(fault).reply(),
+        }
+    }
+
+    /// A function of the ABI's type, looked up once.
+    fn find(&mut self, symbol: &str) -> Option<Export> {
+        let running = self.running.as_mut()?;
+        if let Some(export) = running.exports.get(symbol) {
+            return Some(export.clone());
+        }
+        let export = running.instance.get_typed_func(&mut self.store, symbol).ok()?;
+        running.exports.insert(symbol.to_owned(), export.clone());
+        Some(export)
+    }
+
+    fn invoke(&mut self, export: &Export, input: &[u8]) -> Outcome {
+        let guest = self.store.data_mut();
+        guest.reply.clear();
+        guest.over_limit = None;
+        let address = match self.hand_over(input) {
+            Ok(Some(address)) => address,
+            Ok(None) => {
+                let text = format!("the plugin has no room for {} bytes of input", input.len());
+                return Outcome::Returned(Reply::text(ReplyStatus::PluginError, text));
+            }
+            Err(error) => return Outcome::Trapped(Fault::of(&error)),
+        };
+        let length = u32::try_from(input.len()).unwrap_or(u32::MAX);
+        match export.call(&mut self.store, (address, length)) {
+            Ok(status) => Outcome::Returned(self.store.data_mut().take_reply(status)),
+            Err(error) => Outcome::Trapped(Fault::of(&error)),
+        }
+    }
+
+    /// Copies the input into a buffer that the guest allocates; `None` if it has none to give.
+    fn hand_over(&mut self, input: &[u8]) -> wasmtime::Result<Option<u32>> {
+        let Some(running) = &self.running else {
+            return Err(wasmtime::Error::msg("the module is not instantiated"));
+        };
+        if input.is_empty() {
+            return Ok(Some(0));
+        }
+        let Ok(length) = u32::try_from(input.len()) else {
+            return Ok(None);
+        };
+        let address = running.alloc.call(&mut self.store, length)?;
+        if address == 0 {
+            return Ok(None);
+        }
+        let memory = running.memory.data_mut(&mut self.store);
+        imports::range_mut(memory, address, length, abi::ALLOC)?.copy_from_slice(input);
+        Ok(Some(address))
+    }
+}
+
+impl Guest {
+    fn new(start: &Start) -> Guest {
+        let limits = &start.orders.limits;
+        Guest {
+            link: Lent::default(),
+            budget: Budget::new(limits.memory),
+            message_limit: limits.message,
+            memory: None,
+            reply: Vec::new(),
+            over_limit: None,
+            answer: Vec::new(),
+        }
+    }
+
+    fn take_reply(&mut self, status: i32) -> Reply {
+        if let Some(size) = self.over_limit.take() {
+            let text = format!("the reply of {size} bytes is over the limit of {} bytes", self.message_limit);
+            return Reply::text(ReplyStatus::OverLimit, text);
+        }
+        let status = if status == abi::STATUS_OK { ReplyStatus::Ok } else { ReplyStatus::PluginError };
+        Reply { status, payload: std::mem::take(&mut self.reply) }
+    }
+}
+
+fn failed(what: &str, error: &wasmtime::Error) -> Failure {
+    load_failure(format!("failed to {what}: {}", Fault::of(error).text()))
+}
+

@@ -1,0 +1,28 @@
+//! The one engine of the launcher, and so of every worker forked from it.
+
+use std::sync::OnceLock;
+
+use wasmtime::Engine;
+
+/// Makes the engine, installs wasmtime's signal handlers and the signal stack of this thread.
+///
+/// Called by the launcher before the first fork, on the thread that forks: after `seal` a worker could do none of it.
+///
+/// # Errors
+/// The configuration and this build of wasmtime do not fit: a fault of the build.
+pub fn warm() -> Result<(), String> {
+    engine()?;
+    Engine::tls_eager_initialize();
+    Ok(())
+}
+
+/// The engine, made by [`warm`].
+pub(crate) fn engine() -> Result<&'static Engine, String> {
+    static ENGINE: OnceLock<Result<Engine, String>> = OnceLock::new();
+    let made = ENGINE.get_or_init(|| {
+        let mut config = hotcell_engine::config();
+        config.async_stack_size(hotcell_engine::CALL_STACK);
+        Engine::new(&config).map_err(|error| format!("failed to make the engine: {error:#}"))
+    });
+    made.as_ref().map_err(Clone::clone)
+}

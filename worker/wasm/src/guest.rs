@@ -1,0 +1,87 @@
+//! What the host functions of a WASI guest work on, and the runtime that drives its waiting.
+//!
+//! Commands and components run on a fiber, inside a current-thread runtime that has timers and nothing else: no I/O
+//! driver, so no epoll, and no helper thread.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use hotcell_protocol::{Failure, Start, TrapKind};
+use hotcell_worker::load_failure;
+use tokio::runtime::{Builder, Runtime};
+use wasmtime::Store;
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
+
+use crate::budget::Budget;
+use crate::engine::engine;
+use crate::lent::Lent;
+use crate::trap::Fault;
+
+/// Handles that a guest may hold at once.
+const RESOURCES_MAX: usize = 100_000;
+
+/// A component, or a command that is one.
+pub(crate) struct Guest {
+    pub(crate) link: Lent,
+    budget: Budget,
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+/// A command that is a core module.
+pub(crate) struct ModuleGuest {
+    pub(crate) wasi: WasiP1Ctx,
+    budget: Budget,
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+/// A store for a component.
+pub(crate) fn store(wasi: WasiCtx, start: &Start) -> Result<Store<Guest>, Failure> {
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(RESOURCES_MAX);
+    let budget = Budget::new(start.orders.limits.memory);
+    let guest = Guest { link: Lent::default(), budget, wasi, table };
+    let mut store = Store::new(engine().map_err(load_failure)?, guest);
+    store.limiter(|guest| &mut guest.budget);
+    Ok(store)
+}
+
+/// A store for a module.
+pub(crate) fn module_store(wasi: WasiP1Ctx, start: &Start) -> Result<Store<ModuleGuest>, Failure> {
+    let guest = ModuleGuest { wasi, budget: Budget::new(start.orders.limits.memory) };
+    let mut store = Store::new(engine().map_err(load_failure)?, guest);
+    store.limiter(|guest| &mut guest.budget);
+    Ok(store)
+}
+
+/// The runtime of one worker, made after the fork.
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    let runtime = Builder::new_current_thread().enable_time().build();
+    runtime.map_err(|error| load_failure(format!("failed to make the timers of WASI: {error}")))
+}
+
+/// Drives guest code to its end. A panic of a host function ends the guest, not the worker's account of it.
+pub(crate) fn drive<T>(
+    runtime: &Runtime,
+    guest: impl Future<Output = wasmtime::Result<T>>,
+) -> Result<wasmtime::Result<T>, Fault> {
+    catch_unwind(AssertUnwindSafe(|| runtime.block_on(guest)))
+        .map_err(|_| Fault::new(TrapKind::Other, "a host function cannot do what the plugin asked for"))
+}
+
+impl Guest {
+    pub(crate) fn refusal(&self) -> Option<String> {
+        self.budget.refusal()
+    }
+}
+
+impl ModuleGuest {
+    pub(crate) fn refusal(&self) -> Option<String> {
+        self.budget.refusal()
+    }
+}
