@@ -18,6 +18,7 @@ mod policy;
 mod profile;
 mod render;
 mod seccomp;
+mod units;
 
 pub use compile::{compile, compiler_plan};
 pub use error::PolicyError;

@@ -115,6 +115,17 @@ impl FromStr for ProfileName {
     }
 }
 
+impl ProfileName {
+    pub(crate) const NATIVE_STRICT: &'static str = "native-strict";
+    pub(crate) const PURE_COMPUTE: &'static str = "pure-compute";
+    pub(crate) const WASI_COMMAND: &'static str = "wasi-command";
+
+    /// A name that this crate wrote itself.
+    pub(crate) fn of_shipped(name: &'static str) -> ProfileName {
+        ProfileName(name.to_owned())
+    }
+}
+
 /// A host name or address, and a port: `example.org:443`, `[2001:db8::1]:443`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPort(String);

@@ -51,6 +51,24 @@ struct Worker {
     pidfd: OwnedFd,
 }
 
+/// Leaves what the host's process left in this one: signal dispositions, keyring, limits, affinity.
+///
+/// First of all, since a runtime's warm-up installs signal handlers that must stay.
+///
+/// # Errors
+/// The errno of the step that the kernel refused.
+pub fn detach() -> Result<(), Errno> {
+    sys::reset_signals();
+    sys::new_session_keyring()?;
+    raise_descriptor_limit()?;
+    let mut every_cpu = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|cpu| every_cpu.set(cpu));
+    rustix::thread::sched_setaffinity(None, &every_cpu)?;
+    // Only root may lower a niceness that the host had raised; an ordinary user's workers keep it.
+    let _ = rustix::process::setpriority_process(None, 0);
+    Ok(())
+}
+
 /// Runs the launcher on the channel that the host left at [`descriptor::CHANNEL`], until the host is gone.
 ///
 /// `programs` is the folder of `hotcell-worker` and `hotcell-compiler`.
@@ -58,7 +76,6 @@ struct Worker {
 /// # Errors
 /// The channel broke in another way than by the end of the host; every worker is killed then, too.
 pub fn serve(programs: &Path, wasm: WasmMain) -> Result<(), ChannelError> {
-    detach()?;
     let host = Channel::from_socket(sys::adopt(descriptor::CHANNEL));
     let mut launcher = Launcher {
         host,
@@ -73,19 +90,6 @@ pub fn serve(programs: &Path, wasm: WasmMain) -> Result<(), ChannelError> {
         Err(ChannelError::Closed) => Ok(()),
         other => other,
     }
-}
-
-/// Leaves what the host's process left in this one: signal dispositions, keyring, affinity.
-fn detach() -> Result<(), Errno> {
-    sys::reset_signals();
-    sys::new_session_keyring()?;
-    raise_descriptor_limit()?;
-    let mut every_cpu = CpuSet::new();
-    (0..CpuSet::MAX_CPU).for_each(|cpu| every_cpu.set(cpu));
-    rustix::thread::sched_setaffinity(None, &every_cpu)?;
-    // Only root may lower a niceness that the host had raised; an ordinary user's workers keep it.
-    let _ = rustix::process::setpriority_process(None, 0);
-    Ok(())
 }
 
 /// One pidfd per worker: the soft limit of most systems, 1024, is soon used up.

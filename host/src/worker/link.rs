@@ -21,6 +21,8 @@ pub(crate) enum Broken {
     Closed,
     /// It broke the protocol.
     Breach(Breach),
+    /// It announced a payload that the host can never hold.
+    OverBudget(u64),
 }
 
 /// A channel as the runtime polls it.

@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use hotcell_policy::{Action, SeccompData};
-use hotcell_protocol::Filter;
+use hotcell_policy::{Action, Arch, SeccompData};
+use hotcell_protocol::Instruction;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -48,7 +48,8 @@ impl Stage {
 
 /// Serves one listener.
 pub(crate) struct Supervisor {
-    pub(crate) judge: Filter,
+    /// Bound to the worker's process id.
+    pub(crate) judge: Vec<Instruction>,
     pub(crate) stage: Stage,
     pub(crate) record: Arc<Record>,
 }
@@ -85,30 +86,26 @@ impl Supervisor {
             return Verdict::Continue;
         }
         if stage != CONFINING {
-            let act = hotcell_policy::syscall_name(notification.arch, notification.number);
-            self.record.violation(act, notification.arguments.to_vec());
+            self.record.violation(name(notification), notification.arguments.to_vec());
         }
         Verdict::Refuse(libc::EPERM)
     }
 
     fn allows(&self, notification: &Notification) -> bool {
         let data = SeccompData {
-            nr: notification.number,
+            nr: notification.number.cast_unsigned(),
             arch: notification.arch,
             instruction_pointer: notification.instruction_pointer,
             args: notification.arguments,
         };
-        hotcell_policy::evaluate(&self.judge.program, &data) == Action::Allow
+        hotcell_policy::evaluate(&self.judge, &data) == Action::Allow
     }
 }
 
-/// A judge for one process: its id filled in where the program asks for it.
-pub(crate) fn bind(judge: &Filter, pid: u32) -> Filter {
-    let mut bound = judge.clone();
-    for place in &judge.self_pid {
-        if let Some(instruction) = bound.program.get_mut(usize::from(*place)) {
-            instruction.k = pid;
-        }
-    }
-    bound
+/// The name of a system call; its number for one of another architecture or a newer kernel.
+fn name(notification: &Notification) -> String {
+    let number = notification.number.cast_unsigned();
+    let arch = Arch::of_this_build().filter(|arch| arch.audit() == notification.arch);
+    let known = arch.and_then(|arch| hotcell_policy::syscall_name(arch, number));
+    known.map_or_else(|| format!("system call {number} of architecture {:#x}", notification.arch), str::to_owned)
 }

@@ -53,7 +53,7 @@ mod bytes {
 /// Component: typed values, as `wit/greet.wit` describes them.
 #[cfg(feature = "component")]
 mod component {
-    wit_bindgen::generate!({ world: "greeter", path: ["../../sdk/wit", "wit"], generate_all });
+    wit_bindgen::generate!({ world: "hotcell:greet/greeter", path: ["../../sdk/wit", "wit"], generate_all });
 
     use exports::hotcell::greet::kitchen::{Guest as Kitchen, GuestPan, Order, Pan, PanBorrow, Tray};
     use hotcell::plugin::host::{HostError, host_call};

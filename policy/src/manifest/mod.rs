@@ -1,57 +1,188 @@
-//! What a plugin is and requests.
+//! What a plugin is and requests: `manifest.json`.
+//!
+//! A manifest is hostile text. Everything in it is bounded and parsed into types that cannot be wrong; what it asks for
+//! is no right until a profile grants it.
+
+mod keys;
+mod permissions;
+mod read;
+mod schema;
+mod unbuilt;
 
 use hotcell_protocol::Runtime;
 
-use crate::input::ParseError;
-use crate::names::{HostCallName, PackagePath, PluginId, ProfileName};
-use crate::{GrantPath, PolicyError};
+pub(crate) use permissions::{Located, Requests};
+pub(crate) use read::Unbuilt;
+pub use schema::manifest_schema;
 
-/// A manifest.
+use crate::PolicyError;
+use crate::input::{Document, ParseError};
+use crate::names::{GrantPath, HostCallName, PackagePath, PluginId, ProfileName};
+
+/// A parsed manifest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
+    pub(crate) file: String,
     id: PluginId,
     name: String,
     version: semver::Version,
+    description: Option<String>,
+    author: Option<String>,
     artifact: PackagePath,
     runtime: Option<Runtime>,
-    host_calls: Vec<HostCallName>,
+    pub(crate) requests: Requests,
     config: Option<serde_json::Value>,
     profile: Option<ProfileName>,
+    pub(crate) profile_line: usize,
+    pub(crate) unbuilt: Vec<Unbuilt>,
 }
 
 impl Manifest {
-    /// Largest manifest, in bytes.
+    /// Largest manifest, in bytes: checked before the first byte is looked at.
     pub const MAX_BYTES: usize = 1024 * 1024;
 
     /// Reads a manifest; `file` is its name in messages.
-    pub fn parse(file: &str, text: &[u8]) -> Result<Manifest, ParseError> { let _ = (file, text); todo!() }
-    /// The manifest of a bare artifact: no permission, no configuration.
-    pub fn bare(artifact_name: &str, runtime: Runtime, profile: &str) -> Result<Manifest, ParseError> { let _ = (artifact_name, runtime, profile); todo!() }
-    /// The manifest with the runtime that was found in the module. A claim of the compiler.
-    pub fn with_runtime(self, found: Runtime) -> Result<Manifest, PolicyError> { let _ = found; todo!() }
-    /// id
-    pub fn id(&self) -> &PluginId { &self.id }
-    /// name
-    pub fn name(&self) -> &str { &self.name }
-    /// version
-    pub fn version(&self) -> &semver::Version { &self.version }
-    /// description
-    pub fn description(&self) -> Option<&str> { None }
-    /// author
-    pub fn author(&self) -> Option<&str> { None }
-    /// artifact
-    pub fn artifact(&self) -> &PackagePath { &self.artifact }
-    /// runtime
-    pub fn runtime(&self) -> Option<Runtime> { self.runtime }
-    /// config
-    pub fn config(&self) -> Option<&serde_json::Value> { self.config.as_ref() }
-    /// profile
-    pub fn profile(&self) -> ProfileName { self.profile.clone().unwrap() }
-    /// host calls asked for
-    pub fn host_calls(&self) -> impl Iterator<Item = &HostCallName> { self.host_calls.iter() }
-    /// paths asked for
-    pub fn read_paths(&self) -> impl Iterator<Item = &GrantPath> { std::iter::empty() }
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place.
+    pub fn parse(file: &str, text: &[u8]) -> Result<Manifest, ParseError> {
+        if text.len() > Manifest::MAX_BYTES {
+            let message = format!("the manifest has {} bytes; at most {} are read", text.len(), Manifest::MAX_BYTES);
+            return Err(Document { file, text: "" }.error(&(0..0), message));
+        }
+        match std::str::from_utf8(text) {
+            Ok(text) => read::read(&Document { file, text }),
+            Err(error) => {
+                let at = error.valid_up_to();
+                let lossy = String::from_utf8_lossy(text);
+                Err(Document { file, text: &lossy }.error(&(at..at + 1), "the manifest is not UTF-8 from here on"))
+            }
+        }
+    }
+
+    /// The manifest of a bare artifact: no permission, no configuration. `artifact_name` is its file name.
+    ///
+    /// # Errors
+    /// The name is not that of a file in a package, the profile name is none, or the runtime is the compiler's.
+    pub fn bare(artifact_name: &str, runtime: Runtime, profile: &str) -> Result<Manifest, ParseError> {
+        let wrong = |text: &str, message: String| {
+            Document { file: "command line", text }.error(&(0..text.len()), message)
+        };
+        if runtime == Runtime::Compiler {
+            return Err(wrong(artifact_name, "no plugin runs as the compiler".to_owned()));
+        }
+        let artifact = artifact_name.parse().map_err(|error| wrong(artifact_name, format!("{error}")))?;
+        let profile = profile.parse().map_err(|error| wrong(profile, format!("{error}")))?;
+        let id = bare_id(artifact_name);
+        Ok(Manifest {
+            file: artifact_name.to_owned(),
+            id: id.parse().map_err(|error| wrong(&id, format!("{error}")))?,
+            name: artifact_name.to_owned(),
+            version: semver::Version::new(0, 1, 0),
+            description: None,
+            author: None,
+            artifact,
+            runtime: Some(runtime),
+            requests: Requests::default(),
+            config: None,
+            profile: Some(profile),
+            profile_line: 1,
+            unbuilt: Vec::new(),
+        })
+    }
+
+    /// The manifest with the runtime that was found in its module, where it named none.
+    ///
+    /// What the compiler finds is a claim, so a runtime that is named is never replaced.
+    ///
+    /// # Errors
+    /// The manifest names another one, or the claim is no runtime of a module.
+    pub fn with_runtime(mut self, found: Runtime) -> Result<Manifest, PolicyError> {
+        match (self.runtime, found) {
+            (Some(declared), _) if declared != found => Err(PolicyError::RuntimeDiffers { declared, found }),
+            (None, Runtime::Native | Runtime::Compiler) => Err(PolicyError::RuntimeUnknown),
+            _ => {
+                self.runtime = Some(found);
+                Ok(self)
+            }
+        }
+    }
+
+    /// Names the plugin for ever.
+    pub fn id(&self) -> &PluginId {
+        &self.id
+    }
+
+    /// The name that people see; no control characters.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its version; never 0.0.x.
+    pub fn version(&self) -> &semver::Version {
+        &self.version
+    }
+
+    /// What the plugin does, in its author's words.
+    pub fn description(&self) -> Option<&str> {
+        self.description.as_deref()
+    }
+
+    /// Who made it, in their own words.
+    pub fn author(&self) -> Option<&str> {
+        self.author.as_deref()
+    }
+
+    /// The artifact for this machine, inside the package.
+    pub fn artifact(&self) -> &PackagePath {
+        &self.artifact
+    }
+
+    /// How the artifact is run; `None` where that is to be found in the module.
+    pub fn runtime(&self) -> Option<Runtime> {
+        self.runtime
+    }
+
+    /// What the plugin gets when it starts.
+    pub fn config(&self) -> Option<&serde_json::Value> {
+        self.config.as_ref()
+    }
+
+    /// The profile whose grants are asked for: the named one, or that of the runtime.
+    pub fn profile(&self) -> ProfileName {
+        let by_runtime = match self.runtime {
+            Some(Runtime::Native) => ProfileName::NATIVE_STRICT,
+            Some(Runtime::Command) => ProfileName::WASI_COMMAND,
+            _ => ProfileName::PURE_COMPUTE,
+        };
+        self.profile.clone().unwrap_or_else(|| ProfileName::of_shipped(by_runtime))
+    }
+
+    /// The host calls that are asked for.
+    pub fn host_calls(&self) -> impl Iterator<Item = &HostCallName> {
+        self.requests.host_calls.iter().map(|call| &call.value)
+    }
+
+    /// The paths that are asked for, for reading only and for writing.
+    pub fn paths(&self) -> impl Iterator<Item = &GrantPath> {
+        self.requests.read_paths.iter().chain(&self.requests.write_paths).map(|path| &path.value)
+    }
 }
 
-/// The JSON Schema of manifests.
-pub fn manifest_schema() -> String { todo!() }
+/// `local.` and what of a file name can stand in an id.
+fn bare_id(artifact_name: &str) -> String {
+    /// Leaves room for `local.p-` below the longest id.
+    const STEM_MAX: usize = 100;
+    let file = artifact_name.rsplit('/').next().unwrap_or_default();
+    let stem = file.split('.').find(|part| !part.is_empty()).unwrap_or_default();
+    let plain: String = stem
+        .chars()
+        .take(STEM_MAX)
+        .map(|character| if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '-' })
+        .collect();
+    if plain.starts_with(|first: char| first.is_ascii_lowercase()) {
+        format!("local.{plain}")
+    } else {
+        format!("local.p-{plain}")
+    }
+}

@@ -6,6 +6,7 @@
 #![allow(unsafe_code, reason = "wasmtime trusts the bytes that it maps")]
 
 use std::fs::File;
+use std::os::fd::AsRawFd;
 
 use hotcell_protocol::Failure;
 use hotcell_worker::load_failure;
@@ -27,19 +28,20 @@ pub(crate) fn module(file: File) -> Result<Module, Failure> {
     unsafe { Module::deserialize_open_file(engine, file) }.map_err(|error| refused(&error))
 }
 
-/// Maps the code of a component.
-pub(crate) fn component(file: File) -> Result<component::Component, Failure> {
+/// Maps the code of a component. wasmtime takes a path here: the kernel's name for the same descriptor.
+pub(crate) fn component(file: &File) -> Result<component::Component, Failure> {
     let engine = engine().map_err(load_failure)?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     // SAFETY: as in `module`.
-    unsafe { component::Component::deserialize_open_file(engine, file) }.map_err(|error| refused(&error))
+    unsafe { component::Component::deserialize_file(engine, path) }.map_err(|error| refused(&error))
 }
 
 /// Maps whichever of the two it is.
 pub(crate) fn either(file: File) -> Result<Artifact, Failure> {
     let copy = file.try_clone().map_err(|error| load_failure(format!("failed to copy a descriptor: {error}")))?;
-    match component(copy) {
-        Ok(component) => Ok(Artifact::Component(component)),
-        Err(_) => Ok(Artifact::Module(module(file)?)),
+    match module(copy) {
+        Ok(module) => Ok(Artifact::Module(module)),
+        Err(_) => Ok(Artifact::Component(component(&file)?)),
     }
 }
 

@@ -22,7 +22,6 @@ use crate::trap::Fault;
 type Export = TypedFunc<(u32, u32), i32>;
 
 /// A core module at work.
-#[derive(Debug)]
 pub struct Core {
     store: Store<Guest>,
     program: InstancePre<Guest>,
@@ -31,7 +30,6 @@ pub struct Core {
 }
 
 /// What only exists once the module is instantiated.
-#[derive(Debug)]
 struct Running {
     instance: Instance,
     memory: Memory,
@@ -57,6 +55,12 @@ struct Guest {
 enum Outcome {
     Returned(Reply),
     Trapped(Fault),
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Core").field("fault", &self.fault).finish_non_exhaustive()
+    }
 }
 
 impl Core {

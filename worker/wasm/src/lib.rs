@@ -15,6 +15,7 @@ mod engine;
 mod export;
 mod files;
 mod guest;
+mod imports;
 mod lent;
 mod stdio;
 mod trap;

@@ -1,1 +1,30 @@
-fn main() {}
+//! `hotcell-launcher`: warmed with wasmtime's runtime, forks workers. Started by the host, never by hand.
+
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+
+use hotcell_worker::launcher;
+use hotcell_worker_wasm::{WasmRuntime, warm};
+
+fn main() -> ExitCode {
+    match launch() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hotcell-launcher: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn launch() -> Result<(), String> {
+    launcher::detach().map_err(|error| format!("failed to leave the host's process state: {error}"))?;
+    warm()?;
+    let program = std::env::current_exe().map_err(|error| format!("failed to find its own path: {error}"))?;
+    let programs = program.parent().ok_or("its own path has no folder")?;
+    launcher::serve(programs, work).map_err(|error| error.to_string())
+}
+
+/// A forked copy of the launcher, from here on a worker.
+fn work(setup: OwnedFd, channel: OwnedFd) -> ! {
+    hotcell_worker::run::<WasmRuntime>(setup, channel)
+}

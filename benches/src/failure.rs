@@ -1,0 +1,46 @@
+//! Why something could not be measured.
+
+use std::path::PathBuf;
+
+/// Why something could not be measured. The run goes on; its report says so in the place of the figure.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// A system call or a file.
+    #[error("failed to {what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The other end of a floor did something else than echo.
+    #[error("{0}")]
+    Peer(String),
+    /// JSON of a floor or of the report.
+    #[error("failed to read or write JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A library that could not be loaded into this process.
+    #[error("failed to load {path}: {source}", path = path.display())]
+    Library {
+        /// The library.
+        path: PathBuf,
+        /// What the dynamic linker says.
+        source: libloading::Error,
+    },
+    /// The host did not start or did not load a plugin.
+    #[error(transparent)]
+    Host(#[from] hotcell::Error),
+    /// A call did not end with a reply.
+    #[error(transparent)]
+    Call(#[from] hotcell::CallError),
+}
+
+impl Failure {
+    pub(crate) fn io(what: impl Into<String>, source: std::io::Error) -> Failure {
+        Failure::Io { what: what.into(), source }
+    }
+
+    pub(crate) fn peer(what: &str) -> Failure {
+        Failure::Peer(what.to_owned())
+    }
+}

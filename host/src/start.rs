@@ -1,0 +1,146 @@
+//! Starts a worker within its deadline, and turns a failed start into an error that names the layer and what to do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hotcell_protocol::{Evidence, Step};
+
+use crate::broker::Broker;
+use crate::class::Class;
+use crate::error::Error;
+use crate::exit::{Exit, ExitCause};
+use crate::reentry::Chain;
+use crate::text::escape;
+use crate::worker::{Blueprint, Broken, Particulars, StartFault, Surroundings, Worker};
+
+/// A start that failed.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// The host could not do its part.
+    Host(Error),
+    /// The worker ended.
+    Ended(Exit),
+}
+
+/// Launches a worker and brings it up. A worker that is not ready in time is killed; dropping the future kills it, too.
+pub(crate) async fn start(
+    surroundings: &Surroundings,
+    blueprint: &Arc<Blueprint>,
+    particulars: Particulars,
+    broker: &Broker,
+    chain: &Chain,
+) -> Result<(Worker, Evidence), Failed> {
+    let time = Duration::from_millis(blueprint.orders.limits.start_ms);
+    let deadline = tokio::time::Instant::now() + time;
+    let launched = tokio::time::timeout_at(deadline, Worker::launch(surroundings, blueprint, particulars));
+    let mut worker = match launched.await {
+        Ok(launched) => launched.map_err(Failed::Host)?,
+        Err(_) => return Err(Failed::Host(Error::launch(format!("no worker was started within {time:?}")))),
+    };
+    let fault = match tokio::time::timeout_at(deadline, worker.bring_up(broker, chain)).await {
+        Ok(Ok(evidence)) => return Ok((worker, evidence)),
+        Ok(Err(fault)) => fault,
+        Err(_) => {
+            worker.kill(ExitCause::Deadline);
+            return Err(Failed::Ended(worker.finish().await));
+        }
+    };
+    Err(settle(worker, fault).await)
+}
+
+async fn settle(worker: Worker, fault: StartFault) -> Failed {
+    match fault {
+        StartFault::Failed(failure) => {
+            let detail = escape(failure.detail.as_bytes());
+            worker.kill(ExitCause::StartFailed { step: failure.step, errno: failure.errno, detail });
+        }
+        StartFault::Broken(Broken::Breach(what)) => worker.kill(ExitCause::ProtocolViolation(what)),
+        StartFault::Broken(broken) => worker.condemn(broken).await,
+        StartFault::Host(error) => {
+            worker.kill(ExitCause::KilledByHost("the host failed to start it".to_owned()));
+            worker.finish().await;
+            return Failed::Host(error);
+        }
+    }
+    Failed::Ended(worker.finish().await)
+}
+
+/// A layer of the sandbox, as an error names it.
+struct Layer {
+    step: Step,
+    name: &'static str,
+    since: &'static str,
+    advice: &'static str,
+}
+
+const LAYERS: [Layer; 3] = [
+    Layer {
+        step: Step::Landlock,
+        name: "Landlock",
+        since: "Linux 5.13 or later with Landlock among its security modules, and the ABI of the plan",
+        advice: "use a newer kernel, add landlock to the lsm= boot parameter, or lift what filters its system calls",
+    },
+    Layer {
+        step: Step::Seccomp,
+        name: "seccomp",
+        since: "Linux 5.5 or later with CONFIG_SECCOMP_FILTER, and user notification for native plugins",
+        advice: "use such a kernel, or lift what filters seccomp(2) for this process",
+    },
+    Layer {
+        step: Step::Namespaces,
+        name: "namespaces",
+        since: "Linux 3.8 or later with user namespaces that this user may create",
+        advice: "allow them (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns), or run as root",
+    },
+];
+
+impl Failed {
+    /// What the caller is told.
+    pub(crate) fn into_error(self, plugin: &str) -> Error {
+        let exit = match self {
+            Failed::Host(error) => return error,
+            Failed::Ended(exit) => exit,
+        };
+        let ExitCause::StartFailed { step, detail, .. } = &exit.cause else {
+            return Error::Start { plugin: plugin.to_owned(), exit };
+        };
+        if let Some(layer) = LAYERS.iter().find(|layer| layer.step == *step) {
+            let detail = detail.clone();
+            return Error::Unavailable { layer: layer.name, detail, since: layer.since, advice: layer.advice };
+        }
+        match step {
+            Step::Load | Step::Files => Error::Package {
+                subject: plugin.to_owned(),
+                detail: detail.clone(),
+                class: exit.limit.map_or(Class::Invalid, |_| Class::Resource),
+            },
+            _ => Error::Start { plugin: plugin.to_owned(), exit },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hotcell_protocol::Step;
+
+    use super::Failed;
+    use crate::class::Class;
+    use crate::exit::{Exit, ExitCause};
+
+    fn class(step: Step) -> Class {
+        let cause = ExitCause::StartFailed { step, errno: 38, detail: "no".to_owned() };
+        let exit = Exit { cause, limit: None, max_rss: 0, cpu: Duration::ZERO, violations: 0 };
+        Failed::Ended(exit).into_error("p").class()
+    }
+
+    #[test]
+    fn a_missing_layer_is_unavailable_and_a_bad_artifact_is_invalid() {
+        for step in [Step::Landlock, Step::Seccomp, Step::Namespaces] {
+            assert_eq!(class(step), Class::Unavailable);
+        }
+        assert_eq!(class(Step::Load), Class::Invalid);
+        assert_eq!(class(Step::SelfCheck), Class::Internal);
+    }
+}

@@ -1,0 +1,149 @@
+//! The keys of a manifest, once: the reader takes the known keys from here, and the JSON Schema and the table of
+//! `docs/manifest.md` are printed from it.
+
+/// One key.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// Dotted path; `[]` stands for the items of a list, `*` for a key of the author's choice.
+    pub(crate) path: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) need: Need,
+    /// Whether hotcell does it already; what it does not is refused when asked for.
+    pub(crate) built: bool,
+    pub(crate) about: &'static str,
+}
+
+/// What a key holds.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Any,
+    Choice(&'static [&'static str]),
+    Flag,
+    Integer(u64, u64),
+    List,
+    /// A pattern (ECMA 262) that every value meets; the reader is stricter where a pattern cannot say it.
+    Pattern(&'static str),
+    Size,
+    Table,
+    /// Visible characters, at most so many.
+    Text(u64),
+}
+
+/// Whether a key may be missing.
+#[derive(Debug)]
+pub(crate) enum Need {
+    Required,
+    /// What its absence means.
+    Else(&'static str),
+}
+
+use Kind::{Any, Choice, Flag, Integer, List, Pattern, Size, Table, Text};
+use Need::{Else, Required};
+
+const ID: Kind = Pattern(r"^[a-z][a-z0-9-]*(\.[a-z][a-z0-9-]*)+$");
+const PACKAGE_PATH: Kind = Pattern(r"^[^/\\]+(/[^/\\]+)*$");
+const GRANT_PATH: Kind = Pattern(r"^(/|\$\{(plugin|data|scratch)\})");
+const HOST_CALL: Kind = Pattern(r"^[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)*$");
+const ADDRESS: Kind = Pattern(r"^.+:[1-9][0-9]{0,4}$");
+const SEMVER: Kind = Pattern(r"^[0-9]+\.[0-9]+\.[0-9]+([-+].+)?$");
+const DURATION: Kind = Pattern("^[0-9]+ (ms|s|min|h)$");
+const NOTHING: Need = Else("nothing");
+
+const fn key(path: &'static str, kind: Kind, need: Need, about: &'static str) -> Key {
+    Key { path, kind, need, built: true, about }
+}
+
+const fn later(path: &'static str, kind: Kind, about: &'static str) -> Key {
+    Key { path, kind, need: NOTHING, built: false, about }
+}
+
+const fn inside(path: &'static str, kind: Kind, about: &'static str) -> Key {
+    Key { path, kind, need: Required, built: false, about }
+}
+
+/// Every key, parents before children.
+pub(crate) const KEYS: &[Key] = &[
+    key("schema", Integer(1, 1), Required, "the version of this table"),
+    key("id", ID, Required, "names the plugin for ever; at most 128 characters"),
+    key("name", Text(128), Required, "the name that people see"),
+    key("version", SEMVER, Required, "semantic version; 0.0.x is refused, since no two of them are compatible"),
+    key("description", Text(4096), NOTHING, "what the plugin does"),
+    key("author", Text(256), NOTHING, "who made it"),
+    key("plugin_type", Choice(&["wasm", "dylib"]), Required, "WebAssembly, or a native shared library"),
+    key("wasm_path", PACKAGE_PATH, Else("required for `wasm`"), "the module (`.wasm` or `.wat`), inside the package"),
+    key("dylib_path", PACKAGE_PATH, Else("required for `dylib` without `artifacts`"), "the shared library, inside the package"),
+    key("artifacts", Table, NOTHING, "shared libraries by target; one for this machine's target goes before `dylib_path`"),
+    key("artifacts.*", PACKAGE_PATH, Required, "the library for a target such as `x86_64-unknown-linux-gnu`"),
+    key("runtime", Choice(&["native", "core", "component", "command"]), Else("`native` for `dylib`, found in the module for `wasm`"), "how the artifact is run"),
+    later("instances", Integer(1, 64), "workers that run the plugin side by side; 1 asks for nothing"),
+    key("permissions", Table, NOTHING, "what the plugin asks for"),
+    key("permissions.filesystem", Table, NOTHING, "files and folders; for runtimes `native` and `command`"),
+    key("permissions.filesystem.read_paths", List, NOTHING, "files to read, folders to list and read"),
+    key("permissions.filesystem.read_paths[]", GRANT_PATH, Required, "`${plugin}`, `${data}`, `${scratch}`, below one of them, or absolute"),
+    key("permissions.filesystem.write_paths", List, NOTHING, "files to read and write"),
+    key("permissions.filesystem.write_paths[]", GRANT_PATH, Required, "as above; never `${plugin}`"),
+    key("permissions.filesystem.create_files", Flag, Else("`false`"), "create files and folders below `write_paths`"),
+    key("permissions.filesystem.delete_files", Flag, Else("`false`"), "delete files and folders below `write_paths`"),
+    key("permissions.filesystem.max_file_size", Size, Else("the profile's `file-size`"), "largest file that is written"),
+    key("permissions.network", Table, NOTHING, "connections that the host makes"),
+    later("permissions.network.connect", List, "where to"),
+    inside("permissions.network.connect[]", ADDRESS, "`host:port`"),
+    later("permissions.network.listen", List, "where to listen"),
+    inside("permissions.network.listen[]", ADDRESS, "`host:port`"),
+    key("permissions.process", Table, NOTHING, "processes of the plugin's own"),
+    later("permissions.process.spawn", List, "programs to execute"),
+    inside("permissions.process.spawn[]", GRANT_PATH, "as for `read_paths`"),
+    later("permissions.process.max_processes", Integer(0, 1024), "processes at a time; 0 asks for nothing"),
+    key("permissions.storage", Table, NOTHING, "key-value storage that the host keeps"),
+    later("permissions.storage.quota", Size, "bytes; 0 asks for nothing"),
+    later("permissions.ui", List, "host calls of the user interface"),
+    inside("permissions.ui[]", HOST_CALL, "the name of one"),
+    later("permissions.voice", List, "host calls of voice input and output"),
+    inside("permissions.voice[]", HOST_CALL, "the name of one"),
+    later("permissions.terminal", List, "host calls of the terminal"),
+    inside("permissions.terminal[]", HOST_CALL, "the name of one"),
+    key("permissions.host_calls", List, NOTHING, "host calls that the application registered"),
+    key("permissions.host_calls[]", HOST_CALL, Required, "the name of one; at most 64 characters"),
+    key("config", Any, NOTHING, "given to the plugin as JSON text when it starts"),
+    later("config_schema", Table, "a JSON Schema that `config` meets"),
+    later("dependencies", List, "other plugins"),
+    inside("dependencies[]", Table, "one of them"),
+    inside("dependencies[].id", ID, "its id"),
+    inside("dependencies[].version", Text(128), "a requirement such as `^1.2`"),
+    later("dependencies[].optional", Flag, "whether the plugin runs without it"),
+    later("api_contract", Table, "what host and plugin promise one another"),
+    later("api_contract.host_api", Text(128), "a requirement on the host's version, such as `^1`"),
+    later("api_contract.wit", PACKAGE_PATH, "a WIT file, inside the package"),
+    later("api_contract.state_version", Integer(0, 4_294_967_295), "the version of saved state"),
+    later("api_contract.exports", List, "the exports, where no WIT file says them"),
+    inside("api_contract.exports[]", Table, "one of them"),
+    inside("api_contract.exports[].name", Text(128), "its name"),
+    later("api_contract.exports[].params", Table, "JSON Schema of its input"),
+    later("api_contract.exports[].result", Table, "JSON Schema of its reply"),
+    key("security_policy", Table, NOTHING, "how the plugin is to be confined and kept alive"),
+    key("security_policy.profile", Pattern("^[a-z][a-z0-9-]*$"), Else("by runtime: `native-strict`, `wasi-command`, otherwise `pure-compute`"), "the profile whose grants are asked for"),
+    later("security_policy.require_signature", Flag, "refuse to run unsigned; `false` asks for nothing"),
+    later("security_policy.restart", Table, "what happens after a crash"),
+    inside("security_policy.restart.mode", Choice(&["never", "on-crash"]), "`never` asks for nothing"),
+    later("security_policy.restart.max_restarts", Integer(1, 1000), "how often before it stays down"),
+    later("security_policy.restart.backoff", DURATION, "wait before the first restart; doubles with each"),
+    later("security_policy.reload", Table, "what happens when the package changes"),
+    inside("security_policy.reload.mode", Choice(&["never", "on-change"]), "`never` asks for nothing"),
+    later("security_policy.reload.drain", DURATION, "how long running calls may take to end"),
+    later("signature", Table, "a signature over the canonical manifest and the digest of every file"),
+    inside("signature.key_id", Text(128), "which key"),
+    inside("signature.ed25519", Pattern("^[0-9a-f]{128}$"), "the signature, in hexadecimal"),
+    inside("signature.files", Table, "every file of the package"),
+    inside("signature.files.*", Pattern("^[0-9a-f]{64}$"), "its SHA-256, in hexadecimal"),
+];
+
+/// The names of the keys directly below a path.
+pub(super) fn children(path: &str) -> Vec<&'static str> {
+    KEYS.iter().filter_map(|key| child_of(key.path, path)).collect()
+}
+
+/// The last part of `key`, if it is a named key directly below `path`.
+pub(super) fn child_of(key: &'static str, path: &str) -> Option<&'static str> {
+    let rest = if path.is_empty() { key } else { key.strip_prefix(path)?.strip_prefix('.')? };
+    (!rest.contains(['.', '[', '*'])).then_some(rest)
+}

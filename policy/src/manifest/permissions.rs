@@ -1,0 +1,121 @@
+//! What a manifest asks for.
+
+use super::keys::children;
+use super::read::{Reading, table};
+use crate::input::{Field, ParseError, Value};
+use crate::names::{GrantPath, HostCallName, HostPort};
+use crate::units::Size;
+
+/// A value and the line of the manifest that it stands on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Located<T> {
+    pub(crate) value: T,
+    pub(crate) line: usize,
+}
+
+/// Everything that a manifest asks for and that is built.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Requests {
+    pub(crate) read_paths: Vec<Located<GrantPath>>,
+    pub(crate) write_paths: Vec<Located<GrantPath>>,
+    pub(crate) create_files: bool,
+    pub(crate) delete_files: bool,
+    pub(crate) max_file_size: Option<Located<u64>>,
+    pub(crate) host_calls: Vec<Located<HostCallName>>,
+}
+
+pub(super) fn read(field: &Field<'_>, reading: &mut Reading) -> Result<Requests, ParseError> {
+    let fields = field.table(&children("permissions"))?;
+    let mut requests = Requests::default();
+    if let Some(filesystem) = fields.optional("filesystem") {
+        read_filesystem(&filesystem, &mut requests)?;
+    }
+    if let Some(host_calls) = fields.optional("host_calls") {
+        requests.host_calls = located(&host_calls)?;
+    }
+    for key in ["ui", "voice", "terminal"] {
+        if let Some(calls) = fields.optional(key) {
+            calls.distinct::<HostCallName>()?;
+            reading.asks_for(&calls);
+        }
+    }
+    if let Some(network) = fields.optional("network") {
+        let network = table(&network)?;
+        for key in ["connect", "listen"] {
+            if let Some(addresses) = network.optional(key) {
+                addresses.distinct::<HostPort>()?;
+                reading.asks_for(&addresses);
+            }
+        }
+    }
+    read_process_and_storage(&fields, reading)?;
+    Ok(requests)
+}
+
+fn read_process_and_storage(
+    fields: &crate::input::Fields<'_>,
+    reading: &mut Reading,
+) -> Result<(), ParseError> {
+    if let Some(process) = fields.optional("process") {
+        let process = table(&process)?;
+        if let Some(spawn) = process.optional("spawn") {
+            spawn.distinct::<GrantPath>()?;
+            reading.asks_for(&spawn);
+        }
+        if let Some(count) = process.optional("max_processes")
+            && count.integer(0..=1024)? > 0
+        {
+            reading.asks_for(&count);
+        }
+    }
+    if let Some(storage) = fields.optional("storage")
+        && let Some(quota) = table(&storage)?.optional("quota")
+        && size(&quota)? > 0
+    {
+        reading.asks_for(&quota);
+    }
+    Ok(())
+}
+
+fn read_filesystem(field: &Field<'_>, requests: &mut Requests) -> Result<(), ParseError> {
+    let fields = table(field)?;
+    if let Some(paths) = fields.optional("read_paths") {
+        requests.read_paths = located(&paths)?;
+    }
+    if let Some(paths) = fields.optional("write_paths") {
+        requests.write_paths = located(&paths)?;
+    }
+    for (key, wanted) in
+        [("create_files", &mut requests.create_files), ("delete_files", &mut requests.delete_files)]
+    {
+        let Some(flag) = fields.optional(key) else { continue };
+        *wanted = flag.flag()?;
+        if *wanted && requests.write_paths.is_empty() {
+            let message = format!("`{}` asks for something, and there are no `write_paths`", flag.path);
+            return Err(flag.error(message).with_help("name the folders in `write_paths`"));
+        }
+    }
+    if let Some(limit) = fields.optional("max_file_size") {
+        requests.max_file_size = Some(Located { value: size(&limit)?, line: limit.line() });
+    }
+    Ok(())
+}
+
+/// A size: text with its unit, or a whole number of bytes.
+fn size(field: &Field<'_>) -> Result<u64, ParseError> {
+    /// As large as a size with a unit can be.
+    const BYTES_MAX: u64 = 1 << 60;
+    match field.node.value {
+        Value::Integer(_) => field.integer(0..=BYTES_MAX),
+        _ => field.parsed::<Size>().map(|size| size.0),
+    }
+}
+
+fn located<T>(field: &Field<'_>) -> Result<Vec<Located<T>>, ParseError>
+where
+    T: std::str::FromStr<Err: std::fmt::Display> + PartialEq,
+{
+    let values = field.distinct::<T>()?;
+    let lines = field.items()?;
+    Ok(values.into_iter().zip(lines).map(|(value, item)| Located { value, line: item.line() }).collect())
+}

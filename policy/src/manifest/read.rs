@@ -1,0 +1,175 @@
+//! Reads a manifest. Whatever is not built yet is read and checked like the rest, and noted.
+
+use hotcell_protocol::Runtime;
+
+use super::keys::{KEYS, Kind, children};
+use super::{Manifest, permissions, unbuilt};
+use crate::Arch;
+use crate::error::runtime_name;
+use crate::input::{Document, Field, Fields, ParseError, read_json};
+use crate::names::PackagePath;
+
+/// A key that asks for something that is not built, and its line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unbuilt {
+    pub(crate) key: String,
+    pub(crate) line: usize,
+}
+
+/// What is noted while a manifest is read.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    pub(super) unbuilt: Vec<Unbuilt>,
+}
+
+impl Reading {
+    pub(super) fn asks_for(&mut self, field: &Field<'_>) {
+        self.unbuilt.push(Unbuilt { key: field.path.clone(), line: field.line() });
+    }
+}
+
+/// A table whose keys are those of the key table.
+pub(super) fn table<'d>(field: &Field<'d>) -> Result<Fields<'d>, ParseError> {
+    field.table(&children(&field.path))
+}
+
+/// Text of at most as many characters as the key table says.
+pub(super) fn text<'d>(field: &Field<'d>) -> Result<&'d str, ParseError> {
+    let max = KEYS.iter().find(|key| key.path == field.path).map_or(0, |key| match key.kind {
+        Kind::Text(max) => max,
+        _ => 0,
+    });
+    field.text(usize::try_from(max).unwrap_or(usize::MAX))
+}
+
+pub(super) fn read(document: &Document<'_>) -> Result<Manifest, ParseError> {
+    let root = read_json(*document)?;
+    let fields = Fields::of_document(document, &root, &children(""))?;
+    fields.required("schema")?.integer(1..=1)?;
+    let mut reading = Reading::default();
+    let name = text(&fields.required("name")?)?.to_owned();
+    let artifact_runtime = read_runtime(&fields)?;
+    let (profile, profile_line) = read_security(&fields, &mut reading)?;
+    let requests = match fields.optional("permissions") {
+        Some(field) => permissions::read(&field, &mut reading)?,
+        None => permissions::Requests::default(),
+    };
+    unbuilt::read(&fields, &mut reading)?;
+    Ok(Manifest {
+        file: document.file.to_owned(),
+        id: fields.required("id")?.parsed()?,
+        name,
+        version: read_version(&fields.required("version")?)?,
+        description: optional_text(&fields, "description")?,
+        author: optional_text(&fields, "author")?,
+        artifact: read_artifact(&fields)?,
+        runtime: artifact_runtime,
+        requests,
+        config: fields.optional("config").map(|config| config.node.value.to_json()),
+        profile,
+        profile_line,
+        unbuilt: reading.unbuilt,
+    })
+}
+
+fn optional_text(fields: &Fields<'_>, key: &str) -> Result<Option<String>, ParseError> {
+    fields.optional(key).map(|field| text(&field).map(str::to_owned)).transpose()
+}
+
+fn read_version(field: &Field<'_>) -> Result<semver::Version, ParseError> {
+    let version: semver::Version = field.parsed()?;
+    if version.major == 0 && version.minor == 0 {
+        return Err(field
+            .error(format!("version {version} is compatible with no other"))
+            .with_help("begin with 0.1.0"));
+    }
+    Ok(version)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum PluginType {
+    Wasm,
+    Dylib,
+}
+
+fn plugin_type(fields: &Fields<'_>) -> Result<PluginType, ParseError> {
+    fields.required("plugin_type")?.choice(&[("wasm", PluginType::Wasm), ("dylib", PluginType::Dylib)])
+}
+
+fn read_runtime(fields: &Fields<'_>) -> Result<Option<Runtime>, ParseError> {
+    const ALL: [Runtime; 4] = [Runtime::Native, Runtime::Core, Runtime::Component, Runtime::Command];
+    let plugin_type = plugin_type(fields)?;
+    let Some(field) = fields.optional("runtime") else {
+        return Ok((plugin_type == PluginType::Dylib).then_some(Runtime::Native));
+    };
+    let runtime = field.choice(&ALL.map(|runtime| (runtime_name(runtime), runtime)))?;
+    match (plugin_type, runtime) {
+        (PluginType::Dylib, Runtime::Native) => Ok(Some(runtime)),
+        (PluginType::Dylib, _) => {
+            Err(field.error("a `dylib` runs as `native`").with_help("leave the key out, or write `native`"))
+        }
+        (PluginType::Wasm, Runtime::Native) => {
+            let error = field.error("a `wasm` plugin does not run as `native`");
+            Err(error.with_help("`core`, `component` or `command`; leave the key out to have it found"))
+        }
+        (PluginType::Wasm, _) => Ok(Some(runtime)),
+    }
+}
+
+fn read_artifact(fields: &Fields<'_>) -> Result<PackagePath, ParseError> {
+    let (own, other) = match plugin_type(fields)? {
+        PluginType::Wasm => ("wasm_path", "dylib_path"),
+        PluginType::Dylib => ("dylib_path", "wasm_path"),
+    };
+    if let Some(wrong) = fields.optional(other) {
+        return Err(wrong.error(format!("`{other}` belongs to the other `plugin_type`; this one has `{own}`")));
+    }
+    let Some(artifacts) = fields.optional("artifacts") else {
+        return fields.required(own)?.parsed();
+    };
+    if own == "wasm_path" {
+        return Err(artifacts.error("`artifacts` are for `dylib`: a wasm module runs on every target"));
+    }
+    let for_this_target = read_artifacts(&artifacts)?;
+    match (for_this_target, fields.optional(own)) {
+        (Some(path), None) => Ok(path),
+        (Some(path), Some(other)) => other.parsed::<PackagePath>().map(|_| path),
+        (None, Some(path)) => path.parsed(),
+        (None, None) => Err(artifacts.error(format!("no artifact for {}", this_target()))),
+    }
+}
+
+fn this_target() -> &'static str {
+    Arch::of_this_build().map_or("this machine", Arch::target)
+}
+
+/// The artifact for the target of this build; all of them are checked.
+fn read_artifacts(field: &Field<'_>) -> Result<Option<PackagePath>, ParseError> {
+    let mut found = None;
+    let entries = field.open_table()?;
+    for (target, _, path) in entries.entries() {
+        let path: PackagePath = path.parsed()?;
+        if target == this_target() {
+            found = Some(path);
+        }
+    }
+    Ok(found)
+}
+
+fn read_security(
+    fields: &Fields<'_>,
+    reading: &mut Reading,
+) -> Result<(Option<crate::ProfileName>, usize), ParseError> {
+    let Some(security) = fields.optional("security_policy") else { return Ok((None, 1)) };
+    let security = table(&security)?;
+    if let Some(required) = security.optional("require_signature")
+        && required.flag()?
+    {
+        reading.asks_for(&required);
+    }
+    unbuilt::read_lifecycle(&security, reading)?;
+    match security.optional("profile") {
+        Some(profile) => Ok((Some(profile.parsed()?), profile.line())),
+        None => Ok((None, 1)),
+    }
+}

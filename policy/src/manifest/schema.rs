@@ -1,0 +1,87 @@
+//! The JSON Schema of manifests, printed from the key table.
+
+use serde_json::{Map, Value, json};
+
+use super::keys::{KEYS, Key, Kind, Need, child_of};
+
+/// The JSON Schema (draft 2020-12) of manifests, as text.
+///
+/// It accepts every manifest that [`Manifest::parse`](crate::Manifest::parse) accepts; the parser is stricter where a
+/// schema cannot say it.
+pub fn manifest_schema() -> String {
+    let mut schema = table("");
+    schema.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
+    schema.insert("title".to_owned(), json!("hotcell manifest"));
+    let mut text = format!("{:#}", Value::Object(schema));
+    text.push('\n');
+    text
+}
+
+fn table(path: &str) -> Map<String, Value> {
+    let members = || KEYS.iter().filter_map(|key| Some((child_of(key.path, path)?, key)));
+    let properties: Map<String, Value> =
+        members().map(|(name, key)| (name.to_owned(), Value::Object(schema_of(key)))).collect();
+    let required: Vec<&str> = members()
+        .filter(|(_, key)| matches!(key.need, Need::Required))
+        .map(|(name, _)| name)
+        .collect();
+    let mut schema = Map::new();
+    schema.insert("type".to_owned(), json!("object"));
+    match KEYS.iter().find(|key| key.path == join(path, "*")) {
+        Some(any) => _ = schema.insert("additionalProperties".to_owned(), Value::Object(schema_of(any))),
+        // A JSON Schema inside the manifest: nothing is said of its keys.
+        None if properties.is_empty() => {}
+        None => {
+            schema.insert("properties".to_owned(), Value::Object(properties));
+            schema.insert("additionalProperties".to_owned(), json!(false));
+        }
+    }
+    if !required.is_empty() {
+        schema.insert("required".to_owned(), json!(required));
+    }
+    schema
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+fn schema_of(key: &Key) -> Map<String, Value> {
+    let mut schema = match key.kind {
+        Kind::Any => Map::new(),
+        Kind::Choice(words) => object(json!({ "enum": words })),
+        Kind::Flag => object(json!({ "type": "boolean" })),
+        Kind::Integer(low, high) => object(json!({ "type": "integer", "minimum": low, "maximum": high })),
+        Kind::List => list(key.path),
+        Kind::Pattern(pattern) => object(json!({ "type": "string", "pattern": pattern })),
+        Kind::Size => object(json!({
+            "anyOf": [
+                { "type": "integer", "minimum": 0 },
+                { "type": "string", "pattern": "^[0-9]+ (B|KiB|MiB|GiB|TiB)$" },
+            ]
+        })),
+        Kind::Table => table(key.path),
+        Kind::Text(max) => object(json!({ "type": "string", "minLength": 1, "maxLength": max })),
+    };
+    let note = if key.built { "" } else { " (not built yet)" };
+    schema.insert("description".to_owned(), json!(format!("{}{note}", key.about)));
+    schema
+}
+
+fn list(path: &str) -> Map<String, Value> {
+    let items = KEYS.iter().find(|key| key.path.strip_suffix("[]") == Some(path));
+    let mut schema = object(json!({ "type": "array", "minItems": 1 }));
+    if let Some(items) = items {
+        let unique = !matches!(items.kind, Kind::Table);
+        schema.insert("items".to_owned(), Value::Object(schema_of(items)));
+        schema.insert("uniqueItems".to_owned(), json!(unique));
+    }
+    schema
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}

@@ -1,0 +1,148 @@
+//! Attempts to get out of a native worker. Each has its control: the same attempt without the sandbox succeeds.
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use hotcell::{CallError, EventKind, Plugin};
+use hotcell_tests::{fixture, package};
+use serde_json::Value;
+
+mod common;
+
+const LAB: &str = "crash-lab/native";
+
+/// The same export of the same library in a process without a sandbox.
+fn bare(library: &str, export: &str, input: &str) -> String {
+    let output = Command::new(fixture::programs().join("bare"))
+        .arg(package(library))
+        .args([export, input])
+        .env("HOTCELL_CANARY", "sings")
+        .output()
+        .expect("the control runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+async fn text(plugin: &Plugin, export: &str, input: &str) -> Result<String, CallError> {
+    let reply = plugin.call_raw(export, input.as_bytes().to_vec()).await?;
+    Ok(String::from_utf8_lossy(&reply).into_owned())
+}
+
+#[tokio::test]
+async fn a_constructor_gets_nothing_before_any_call() {
+    let setup = common::Setup::new().await;
+    let plugin = setup.load("crash-lab/constructors/attack").await;
+    let report: Value = serde_json::from_str(&text(&plugin, "report", "").await.expect("it loads")).expect("JSON");
+    for (attempt, result) in report.as_object().expect("an object") {
+        match attempt.as_str() {
+            "environment" => assert_eq!(result, 0, "{report}"),
+            _ => assert_ne!(result, "done", "{attempt}: {report}"),
+        }
+    }
+    let control: Value =
+        serde_json::from_str(&bare("crash-lab/constructors/attack/plugin.so", "report", "")).expect("JSON");
+    for attempt in ["open", "memfd_create", "socket", "connect", "fork", "execve", "kill", "ptrace"] {
+        assert_eq!(control[attempt], "done", "control: {control}");
+    }
+    assert_ne!(control["environment"], 0, "control: {control}");
+}
+
+#[tokio::test]
+async fn the_environment_and_the_arguments_hold_nothing_of_the_host() {
+    let setup = common::Setup::new().await;
+    let said = text(&setup.load(LAB).await, "env", "").await.expect("a reply");
+    assert!(!said.contains("HOTCELL_CANARY") && !said.contains("PATH="), "{said}");
+    let control = bare("crash-lab/native/crash_lab.so", "env", "");
+    assert!(control.contains("HOTCELL_CANARY"), "control: {control}");
+}
+
+#[tokio::test]
+async fn a_worker_holds_only_its_descriptors() {
+    // One that every careless child of this process would inherit.
+    let leaked = std::fs::File::open("/dev/null").expect("there is a /dev/null");
+    rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).expect("a descriptor can be inheritable");
+    let setup = common::Setup::new().await;
+    let said = text(&setup.load(LAB).await, "fds", "").await.expect("a reply");
+    let numbers: Vec<&str> = said.split_whitespace().collect();
+    assert_eq!(numbers, ["0", "1", "2", "3"], "stdio and the worker channel");
+    let control = bare("crash-lab/native/crash_lab.so", "fds", "");
+    assert!(control.split_whitespace().count() >= 4, "control: {control}");
+}
+
+#[tokio::test]
+async fn no_file_can_be_read() {
+    let setup = common::Setup::new().await;
+    let plugin = setup.load(LAB).await;
+    let own = package("crash-lab/native/manifest.json");
+    for path in ["/etc/passwd", "/proc/self/environ", "/proc/self/maps", own.to_str().expect("UTF-8")] {
+        let result = text(&plugin, "read_file", path).await;
+        assert!(matches!(&result, Err(CallError::Plugin(said)) if said.contains("EPERM")), "{path}: {result:?}");
+        assert!(!bare("crash-lab/native/crash_lab.so", "read_file", path).is_empty(), "control: {path}");
+    }
+}
+
+#[tokio::test]
+async fn no_connection_can_be_made() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+    let port = listener.local_addr().expect("it is bound").port().to_string();
+    let setup = common::Setup::new().await;
+    let result = text(&setup.load(LAB).await, "connect", &port).await;
+    assert!(matches!(&result, Err(CallError::Plugin(_))), "{result:?}");
+    assert_eq!(bare("crash-lab/native/crash_lab.so", "connect", &port), "connected", "control");
+}
+
+#[tokio::test]
+async fn a_refused_system_call_is_an_event_that_names_it() {
+    let setup = common::Setup::new().await;
+    let mut events = setup.host.events();
+    let plugin = setup.load(LAB).await;
+    text(&plugin, "connect", "1").await.expect_err("no socket");
+    let violation = async {
+        loop {
+            if let EventKind::Violation(violation) = events.next().await.expect("the host lives").kind {
+                return violation;
+            }
+        }
+    };
+    let violation = tokio::time::timeout(std::time::Duration::from_secs(30), violation).await.expect("it is told");
+    assert_eq!(violation.act, "socket");
+}
+
+/// System calls that no native worker may make: name, number and arguments, and whether an ordinary process may.
+const FORBIDDEN: &[(&str, libc::c_long, [i64; 3], bool)] = &[
+    ("io_uring_setup", libc::SYS_io_uring_setup, [4, 0, 0], false),
+    ("bpf", libc::SYS_bpf, [0, 0, 0], false),
+    ("add_key", libc::SYS_add_key, [0, 0, 0], false),
+    ("userfaultfd", libc::SYS_userfaultfd, [1, 0, 0], false),
+    ("personality", libc::SYS_personality, [0xffff_ffff, 0, 0], true),
+    ("ptrace traceme", libc::SYS_ptrace, [0, 0, 0], true),
+    ("prctl dumpable", libc::SYS_prctl, [4, 1, 0], true),
+    ("setpriority", libc::SYS_setpriority, [0, 0, 19], true),
+    ("shmget", libc::SYS_shmget, [0, 4096, 0o1600], true),
+    ("memfd_create", libc::SYS_memfd_create, [0, 0, 0], false),
+    ("unshare", libc::SYS_unshare, [0, 0, 0], true),
+    ("inotify_init1", libc::SYS_inotify_init1, [0, 0, 0], true),
+    ("setsid", libc::SYS_setsid, [0, 0, 0], true),
+    ("sched_setaffinity", libc::SYS_sched_setaffinity, [0, 0, 0], false),
+    ("kill 0 of itself", libc::SYS_kill, [0, 0, 0], true),
+    ("umask", libc::SYS_umask, [0o22, 0, 0], true),
+    ("timer_create", libc::SYS_timer_create, [1, 0, 0], false),
+    ("landlock_create_ruleset", libc::SYS_landlock_create_ruleset, [0, 0, 1], true),
+    ("pidfd_open", libc::SYS_pidfd_open, [1, 0, 0], true),
+    ("uname-less sysinfo probe: syslog", libc::SYS_syslog, [10, 0, 0], true),
+    ("an unknown number", 9999, [0, 0, 0], false),
+];
+
+#[tokio::test]
+async fn forbidden_system_calls_are_refused_where_an_ordinary_process_may_make_them() {
+    let setup = common::Setup::new().await;
+    let plugin = setup.load(LAB).await;
+    for (name, number, [a, b, c], ordinary) in FORBIDDEN {
+        let line = format!("{number} {a} {b} {c} 0 0 0");
+        let said = text(&plugin, "try_syscall", &line).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(said.contains("EPERM"), "{name}: {said}");
+        if *ordinary {
+            let control = bare("crash-lab/native/crash_lab.so", "try_syscall", &line);
+            assert!(!control.contains("EPERM") && !control.starts_with("-1"), "control: {name}: {control}");
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What the documents show is run.
+
+use std::process::Command;
+
+use hotcell_tests::{fixture, root};
+
+#[test]
+fn the_embedding_example_runs() {
+    let output = Command::new(fixture::programs().join("examples/embed"))
+        .current_dir(root())
+        .output()
+        .expect("the example is built");
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{out}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(out.contains("Hello, Ada!"), "{out}");
+}

@@ -1,0 +1,141 @@
+//! A component: any exported function, called with JSON that is checked against the function's own types.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+
+use hotcell_protocol::{Failure, ReplyStatus, Start};
+use hotcell_worker::{Link, Reply, load_failure};
+use tokio::runtime::Runtime;
+use wasmtime::Store;
+use wasmtime::component::{self, Func, Instance, InstancePre, Val};
+
+use crate::artifact;
+use crate::command::start_failure;
+use crate::export::{Exports, Found};
+use crate::guest::{self, Guest, drive};
+use crate::imports;
+use crate::trap::Fault;
+use crate::value::{self, Signature};
+use crate::wasi;
+
+/// A component at work.
+pub struct Component {
+    runtime: Runtime,
+    store: Store<Guest>,
+    code: InstancePre<Guest>,
+    exports: Exports,
+    instance: Option<Instance>,
+    known: BTreeMap<String, Callable>,
+    fault: Option<Fault>,
+}
+
+/// An export that was called before.
+#[derive(Clone, Debug)]
+struct Callable {
+    function: Func,
+    /// Why it cannot be called, if its types cannot cross.
+    signature: Result<Signature, String>,
+}
+
+impl std::fmt::Debug for Component {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Component").field("exports", &self.exports).finish_non_exhaustive()
+    }
+}
+
+impl Component {
+    pub(crate) fn load(file: File, start: &Start) -> Result<Component, Failure> {
+        if start.config.is_some() {
+            return Err(load_failure("the manifest has a `config`, but a component has no function that takes it"));
+        }
+        let component = artifact::component(&file)?;
+        let exports = Exports::of(&component).map_err(load_failure)?;
+        let code = link(&component)?;
+        let store = guest::store(wasi::context(start)?.build(), start)?;
+        let runtime = guest::runtime()?;
+        Ok(Component { runtime, store, code, exports, instance: None, known: BTreeMap::new(), fault: None })
+    }
+
+    pub(crate) fn ready(&mut self, link: &mut Link) -> Result<(), Failure> {
+        self.store.data_mut().link.begin(link);
+        let made = drive(&self.runtime, self.code.instantiate_async(&mut self.store));
+        self.store.data_mut().link.end();
+        let made = made.and_then(|made| made.map_err(|error| Fault::of(&error)));
+        self.instance = Some(made.map_err(|fault| start_failure(self.store.data().refusal(), &fault))?);
+        Ok(())
+    }
+
+    pub(crate) fn call(&mut self, export: &str, input: &[u8], link: &mut Link) -> Reply {
+        if let Some(fault) = &self.fault {
+            return fault.reply_later();
+        }
+        let callable = match self.find(export) {
+            Ok(callable) => callable,
+            Err(text) => return Reply::text(ReplyStatus::NoSuchExport, text),
+        };
+        let signature = match &callable.signature {
+            Ok(signature) => signature,
+            Err(reason) => {
+                return Reply::text(ReplyStatus::BadInput, format!("`{export}` cannot be called: {reason}"));
+            }
+        };
+        let arguments = match value::arguments(input, signature) {
+            Ok(arguments) => arguments,
+            Err(bad) => return Reply::text(ReplyStatus::BadInput, bad.to_string()),
+        };
+        self.store.data_mut().link.begin(link);
+        let outcome = self.run(&callable, &arguments, signature.has_result);
+        self.store.data_mut().link.end();
+        match outcome {
+            Ok(result) => reply(result),
+            Err(fault) => self.fault.insert(fault).reply(),
+        }
+    }
+
+    fn run(&mut self, callable: &Callable, arguments: &[Val], has_result: bool) -> Result<Option<Val>, Fault> {
+        let mut results = vec![Val::Bool(false); usize::from(has_result)];
+        let called = callable.function.call_async(&mut self.store, arguments, &mut results);
+        drive(&self.runtime, called)?.map_err(|error| Fault::of(&error))?;
+        Ok(results.pop())
+    }
+
+    /// The export, its types read once.
+    fn find(&mut self, export: &str) -> Result<Callable, String> {
+        if let Some(callable) = self.known.get(export) {
+            return Ok(callable.clone());
+        }
+        let index = match self.exports.find(export) {
+            Some(Found::One(index)) => *index,
+            Some(Found::Ambiguous) => {
+                return Err(format!("the component exports several versions of `{export}`: name one with its version"));
+            }
+            None => return Err(format!("the component has no export `{export}`")),
+        };
+        let instance = self.instance.ok_or("the component is not instantiated")?;
+        let function =
+            instance.get_func(&mut self.store, index).ok_or_else(|| format!("`{export}` is not a function"))?;
+        let callable = Callable { function, signature: Signature::of(&function.ty(&self.store)) };
+        self.known.insert(export.to_owned(), callable.clone());
+        Ok(callable)
+    }
+}
+
+fn link(component: &component::Component) -> Result<InstancePre<Guest>, Failure> {
+    let linker = imports::linker().map_err(load_failure)?;
+    linker.instantiate_pre(component).map_err(|error| {
+        load_failure(format!("failed to link the component: {}", Fault::of(&error).text()))
+    })
+}
+
+/// A function whose result is a `result` has failed if that says so; what is inside is the payload.
+fn reply(result: Option<Val>) -> Reply {
+    let (status, value) = match result {
+        Some(Val::Result(Ok(value))) => (ReplyStatus::Ok, value.map(|value| *value)),
+        Some(Val::Result(Err(value))) => (ReplyStatus::PluginError, value.map(|value| *value)),
+        value => (ReplyStatus::Ok, value),
+    };
+    match value::to_json(value.as_ref()) {
+        Ok(payload) => Reply { status, payload },
+        Err(text) => Reply::text(ReplyStatus::PluginError, text),
+    }
+}
