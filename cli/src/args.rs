@@ -32,9 +32,13 @@ pub(crate) struct Global {
     /// Folder of hotcell-launcher and its siblings [default: beside this command, then ../libexec/hotcell]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) worker_dir: Option<PathBuf>,
-    /// Folder for plugin data and uids [default: /var/lib/hotcell, or ~/.local/state/hotcell]
+    /// Folder for plugin data [default: /var/lib/hotcell, or ~/.local/state/hotcell]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Registry of plugin uids, for root; hosts with different ones may give two plugins one uid
+    /// [default: /var/lib/hotcell/uids]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) uid_registry: Option<PathBuf>,
     /// Folder for compiled wasm [default: /var/cache/hotcell, or ~/.cache/hotcell]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
@@ -69,7 +73,7 @@ pub(crate) struct Run {
     /// The command's own arguments
     #[arg(last = true)]
     pub(crate) arguments: Vec<String>,
-    /// Stop the command after this time, e.g. 500ms, 10s, 5m [default: the profile's call limit]
+    /// Stop the command after this time, e.g. 500ms, 10s, 5m [default and most: the profile's call limit]
     #[arg(long, value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
     /// Print a machine-readable report on standard error at the end
@@ -83,12 +87,12 @@ pub(crate) struct Call {
     pub(crate) plugin: PathBuf,
     /// The export: NAME, or for components also NAMESPACE:PACKAGE/INTERFACE#FUNC
     pub(crate) export: String,
-    /// JSON text, @FILE, or - for standard input [default: null; components: no arguments]
+    /// JSON text, @FILE, or - for standard input [default: none]
     pub(crate) input: Option<String>,
     /// Input and reply are bytes as they are, not JSON
     #[arg(long)]
     pub(crate) raw: bool,
-    /// Give up after this time, e.g. 500ms, 10s, 5m [default: the profile's call limit]
+    /// Give up after this time, e.g. 500ms, 10s, 5m [default and most: the profile's call limit]
     #[arg(long, value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
     /// Print a machine-readable envelope: outcome, reply, duration, exit

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::args::{Call, Global};
 use crate::host;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, name};
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -141,21 +141,6 @@ fn reply_value(reply: &[u8], raw: bool) -> Value {
         Ok(text) => Value::from(text),
         Err(_) => Value::from(reply.to_vec()),
     })
-}
-
-fn name(class: Class) -> &'static str {
-    match class {
-        Class::Plugin => "plugin-error",
-        Class::Invalid => "invalid",
-        Class::Refused => "refused",
-        Class::Crashed => "crashed",
-        Class::Deadline => "deadline",
-        Class::Resource => "resource-limit",
-        Class::Protocol => "protocol-violation",
-        Class::Unavailable => "sandbox-unavailable",
-        Class::Internal => "internal",
-        Class::Interrupted => "interrupted",
-    }
 }
 
 fn interrupted() -> Failure {

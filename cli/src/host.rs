@@ -1,6 +1,9 @@
 //! The host of this command.
 
-use hotcell::{Host, Profile};
+use std::path::Path;
+
+use hotcell::Host;
+use hotcell::policy::Profile;
 
 use crate::args::Global;
 use crate::outcome::Outcome;
@@ -17,13 +20,16 @@ pub(crate) async fn build(global: &Global) -> Result<Host, Outcome> {
     if let Some(folder) = &global.cache_dir {
         builder = builder.cache_dir(folder);
     }
+    if let Some(folder) = &global.uid_registry {
+        builder = builder.uid_registry(folder);
+    }
     for path in &global.profile {
         builder = builder.profile(read_profile(path)?);
     }
     Ok(builder.build().await?)
 }
 
-fn read_profile(path: &std::path::Path) -> Result<Profile, Outcome> {
+fn read_profile(path: &Path) -> Result<Profile, Outcome> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Outcome::invalid(format!("failed to read {}: {error}", path.display())))?;
     Profile::parse(&path.display().to_string(), &text).map_err(|error| Outcome::invalid(error.to_string()))

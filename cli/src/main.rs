@@ -33,7 +33,7 @@ fn main() -> ExitCode {
             Action::Run(run) => run::run(&global, run).await,
             Action::Call(call) => call::call(&global, call).await,
             Action::Plan(plan) => plan::plan(&global, plan).await,
-            Action::Doctor(doctor) => doctor::doctor(doctor),
+            Action::Doctor(doctor) => doctor::doctor(&doctor),
         }
     });
     // A blocked read of standard input must not hold the end of the command back.

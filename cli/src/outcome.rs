@@ -49,3 +49,19 @@ pub(crate) fn print_error(message: &str) {
         eprintln!("error: {message}");
     }
 }
+
+/// The name of a class in `--json`.
+pub(crate) fn name(class: Class) -> &'static str {
+    match class {
+        Class::Plugin => "plugin-error",
+        Class::Invalid => "invalid",
+        Class::Refused => "refused",
+        Class::Crashed => "crashed",
+        Class::Deadline => "deadline",
+        Class::Resource => "resource-limit",
+        Class::Protocol => "protocol-violation",
+        Class::Unavailable => "sandbox-unavailable",
+        Class::Internal => "internal",
+        Class::Interrupted => "interrupted",
+    }
+}

@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+use hotcell::LoadOptions;
+use hotcell::policy::render;
+
 use crate::args::{Global, Plan};
 use crate::host;
 use crate::outcome::Outcome;
@@ -18,8 +21,7 @@ pub(crate) async fn plan(global: &Global, arguments: Plan) -> ExitCode {
 
 async fn text(global: &Global, arguments: &Plan) -> Result<String, Outcome> {
     let host = host::build(global).await?;
-    let plugin = host.load(&arguments.plugin).await?;
-    let text = plugin.plan();
+    let plan = host.plan(&arguments.plugin, LoadOptions::default()).await;
     host.shutdown().await;
-    Ok(text)
+    Ok(render(&plan?))
 }

@@ -4,6 +4,7 @@ use hotcell_policy::{ParseError, PolicyError};
 
 use crate::class::Class;
 use crate::exit::{Exit, ExitCause, Limit};
+use crate::text::escape;
 
 /// Why a host could not be built, or a plugin not be loaded or started.
 #[derive(Debug, thiserror::Error)]
@@ -103,13 +104,13 @@ impl Error {
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// The plugin returned an error. Its text, as the plugin wrote it.
-    #[error("the plugin returned an error: {0}")]
+    #[error("the plugin returned an error: {}", escape(.0.as_bytes()))]
     Plugin(String),
     /// The plugin has no such export.
-    #[error("no such export: {0}")]
+    #[error("no such export: {}", escape(.0.as_bytes()))]
     NoSuchExport(String),
     /// The input does not fit the export.
-    #[error("bad input: {0}")]
+    #[error("bad input: {}", escape(.0.as_bytes()))]
     BadInput(String),
     /// The input, the reply or the host-wide budget of payload bytes is over its limit.
     #[error("over a limit of {limit}: {detail}")]
@@ -128,6 +129,9 @@ pub enum CallError {
     /// Not accepted: too many calls are outstanding, or the plugin would wait for itself.
     #[error("call refused: {0}")]
     Refused(&'static str),
+    /// The caller gave up. Nobody is left to read this but the event stream.
+    #[error("the caller gave up")]
+    Cancelled,
     /// No worker could be started for it.
     #[error(transparent)]
     Start(Box<Error>),
@@ -150,7 +154,7 @@ impl CallError {
             CallError::Crashed(exit) => exit.class(),
             CallError::Refused(_) => Class::Refused,
             CallError::Start(error) => error.class(),
-            CallError::HostShutdown => Class::Interrupted,
+            CallError::HostShutdown | CallError::Cancelled => Class::Interrupted,
         }
     }
 

@@ -51,7 +51,7 @@ impl Registry {
             other => other.map_err(|source| self.failed("read", source))?,
         };
         let known = self.parse(&text)?;
-        if let Some(uid) = known.iter().find(|(_, id)| *id == plugin).map(|(uid, _)| *uid) {
+        if let Some(uid) = known.iter().find_map(|(uid, id)| (*id == plugin).then_some(*uid)) {
             return Ok(Identity { uid, gid: uid });
         }
         let uid = self.free(&known)?;

@@ -1,1 +1,58 @@
-//! host
+//! Run plugins that nobody has to trust: each in a confined process of its own.
+//!
+//! A [`Host`] loads a plugin, WebAssembly or native shared library, into a worker process whose sandbox is derived from
+//! the plugin's manifest and a reviewed profile; a [`Plugin`] is called through typed channels. Whatever the plugin does,
+//! the host goes on, the caller gets an outcome that names the cause, and the next call gets a fresh worker.
+//!
+//! The host never loads plugin code, never parses its bytecode, and believes nothing that a worker sends. It does not
+//! protect against bugs of the kernel behind an allowed system call, nor against speculative or shared-cache side
+//! channels.
+//!
+//! `examples/embed.rs` is a complete application.
+
+#![deny(unsafe_code)]
+
+pub mod blocking;
+mod broker;
+mod budget;
+mod builder;
+mod class;
+mod compile;
+mod doctor;
+mod error;
+mod event;
+mod exit;
+mod host;
+mod identity;
+mod launcher;
+mod log;
+mod package;
+mod places;
+mod platform;
+mod plugin;
+mod prepare;
+mod queue;
+mod random;
+mod reentry;
+mod start;
+mod stdio;
+mod sys;
+mod text;
+mod worker;
+
+pub use broker::{HostCallContext, HostCallResult};
+pub use builder::HostBuilder;
+pub use class::Class;
+pub use doctor::{Doctor, Layer, LayerStatus, ProfileStatus, doctor};
+pub use error::{CallError, Error};
+pub use event::{Event, EventKind, Events, Observer, Violation};
+pub use exit::{Exit, ExitCause, Limit};
+pub use host::Host;
+pub use hotcell_policy as policy;
+pub use hotcell_protocol::{Evidence, Runtime, Step, TrapKind};
+pub use package::BareUse;
+pub use platform::platform;
+pub use plugin::{CommandRequest, Plugin, Request};
+pub use prepare::{LoadOptions, plan};
+pub use stdio::{CommandIo, Sink, Source};
+pub use text::escape;

@@ -10,6 +10,7 @@ use crate::class::Class;
 use crate::error::Error;
 use crate::exit::{Exit, ExitCause};
 use crate::reentry::Chain;
+use crate::stdio::CommandIo;
 use crate::text::escape;
 use crate::worker::{Blueprint, Broken, Particulars, StartFault, Surroundings, Worker};
 
@@ -27,12 +28,13 @@ pub(crate) async fn start(
     surroundings: &Surroundings,
     blueprint: &Arc<Blueprint>,
     particulars: Particulars,
+    io: CommandIo,
     broker: &Broker,
     chain: &Chain,
 ) -> Result<(Worker, Evidence), Failed> {
     let time = Duration::from_millis(blueprint.orders.limits.start_ms);
     let deadline = tokio::time::Instant::now() + time;
-    let launched = tokio::time::timeout_at(deadline, Worker::launch(surroundings, blueprint, particulars));
+    let launched = tokio::time::timeout_at(deadline, Worker::launch(surroundings, blueprint, particulars, io));
     let mut worker = match launched.await {
         Ok(launched) => launched.map_err(Failed::Host)?,
         Err(_) => return Err(Failed::Host(Error::launch(format!("no worker was started within {time:?}")))),

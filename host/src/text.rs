@@ -8,9 +8,11 @@ pub(crate) const LINE_MAX: usize = 4096;
 /// Marks a line that was cut.
 const CUT: &str = " [cut]";
 
+/// Makes text of a plugin fit for a log or a terminal: one line, bounded.
+///
 /// Escapes control characters (C0, DEL, C1), line and paragraph separators, and the characters that reorder or hide
 /// text; replaces invalid UTF-8; cuts at [`LINE_MAX`].
-pub(crate) fn escape(bytes: &[u8]) -> String {
+pub fn escape(bytes: &[u8]) -> String {
     let mut escaped = String::new();
     for character in String::from_utf8_lossy(bytes).chars() {
         if escaped.len() >= LINE_MAX {

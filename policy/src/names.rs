@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use hotcell_protocol::Place;
+use hotcell_protocol::{FileAccess, Place};
 
 use crate::input::is_hidden;
 
@@ -196,6 +196,19 @@ impl GrantPath {
     pub fn covers(&self, other: &GrantPath) -> bool {
         let below = || other.path.strip_prefix(&self.path).is_some_and(|rest| rest.starts_with('/'));
         self.place == other.place && (self.path.is_empty() || self.path == other.path || below())
+    }
+
+    pub(crate) fn is_in_package(&self) -> bool {
+        self.place == PlaceKey::Plugin
+    }
+
+    /// Whether granting it asks for a stated risk: writing outside the plugin's own folders, or whole system folders.
+    pub(crate) fn is_dangerous(&self, access: FileAccess) -> bool {
+        /// Where the machine keeps its state, its devices and its secrets.
+        const SYSTEM: [&str; 7] = ["boot", "dev", "etc", "proc", "root", "run", "sys"];
+        let first = self.path.split('/').next().unwrap_or_default();
+        let whole = !self.path.contains('/');
+        self.place == PlaceKey::Root && (access == FileAccess::Write || whole || SYSTEM.contains(&first))
     }
 
     /// The name under which a WASI guest sees it: `/plugin/…`, `/data/…`, `/scratch/…`, or the absolute path.

@@ -1,26 +1,270 @@
-//! policy
-use hotcell_protocol::{FileAccess, Limits, Runtime};
-use crate::{GrantPath, Manifest, PolicyError, Profile};
-/// The requests, each covered by a grant.
+//! The requests of a manifest, each covered by a grant of a profile.
+
+use hotcell_protocol::{FileAccess, Limits, Namespace, Runtime};
+
+use crate::error::runtime_name;
+use crate::manifest::{Located, Manifest};
+use crate::names::{GrantPath, HostCallName};
+use crate::profile::{FileRule, Profile};
+use crate::seccomp::SyscallSet;
+use crate::units::Size;
+use crate::PolicyError;
+
+/// What a plugin may do: its requests, no more.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Policy { runtime: Runtime, limits: Limits }
-impl Policy {
-    /// runtime
-    pub fn runtime(&self) -> Runtime { self.runtime }
-    /// limits
-    pub fn limits(&self) -> &Limits { &self.limits }
+pub struct Policy {
+    /// The plugin's id, or words for the widest policy of a profile.
+    pub(crate) plugin: String,
+    pub(crate) profile: String,
+    pub(crate) runtime: Runtime,
+    pub(crate) landlock: u32,
+    pub(crate) namespaces: Vec<(Namespace, String)>,
+    pub(crate) limits: Limits,
+    pub(crate) limits_source: String,
+    /// Where `limits.file_size` comes from, if the manifest asks for less than the profile grants.
+    pub(crate) file_size_source: Option<String>,
+    pub(crate) sets: Vec<SyscallSet>,
+    /// In the order of their paths, each path once.
+    pub(crate) files: Vec<FileGrant>,
+    pub(crate) host_calls: Vec<(HostCallName, String)>,
 }
-/// A requested path with what may be done there.
+
+/// A path with what may be done there and below.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileGrant {
-    /// path
+    /// The path.
     pub path: GrantPath,
-    /// access
+    /// Reading, or reading and writing.
     pub access: FileAccess,
-    /// create
+    /// Creating files and folders.
     pub create: bool,
-    /// delete
+    /// Deleting files and folders.
     pub delete: bool,
+    pub(crate) source: String,
 }
-/// resolve
-pub fn resolve(manifest: &Manifest, profile: &Profile) -> Result<Policy, PolicyError> { let _ = (manifest, profile); todo!() }
+
+impl Policy {
+    /// How the artifact is run.
+    pub fn runtime(&self) -> Runtime {
+        self.runtime
+    }
+
+    /// The bounds.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The paths, in order.
+    pub fn files(&self) -> &[FileGrant] {
+        &self.files
+    }
+
+    /// The host calls, in the order of the manifest.
+    pub fn host_calls(&self) -> impl Iterator<Item = &HostCallName> {
+        self.host_calls.iter().map(|(name, _)| name)
+    }
+
+    /// All that a profile can grant to a plugin of one runtime: what a reviewer of the profile looks at.
+    ///
+    /// # Errors
+    /// The profile is not for this runtime.
+    pub fn widest(profile: &Profile, runtime: Runtime) -> Result<Policy, PolicyError> {
+        let files = profile.files.iter().map(|rule| FileGrant {
+            path: rule.path.clone(),
+            access: rule.access,
+            create: rule.create,
+            delete: rule.delete,
+            source: file_source(rule),
+        });
+        let host_calls = profile.host_calls.iter().map(|rule| (rule.name.clone(), rule.source.clone()));
+        Ok(Policy {
+            files: merged(files.collect()),
+            host_calls: host_calls.map(|(name, profile)| host_call(name, &profile)).collect(),
+            ..base(profile, runtime, "every plugin that asks for all of the profile".to_owned())?
+        })
+    }
+}
+
+/// Covers each request of a manifest by a grant of a profile.
+///
+/// # Errors
+/// The first request that no grant covers, that is not built yet, or that does not fit the profile.
+pub fn resolve(manifest: &Manifest, profile: &Profile) -> Result<Policy, PolicyError> {
+    if let Some(unbuilt) = manifest.unbuilt.first() {
+        return Err(PolicyError::NotBuilt {
+            key: unbuilt.key.clone(),
+            place: place(manifest, unbuilt.line),
+            advice: "remove it from the manifest, if the plugin can do without".to_owned(),
+        });
+    }
+    let runtime = manifest.runtime().ok_or(PolicyError::RuntimeUnknown)?;
+    let mut policy = base(profile, runtime, manifest.id().to_string())?;
+    policy.files = files(manifest, profile, runtime)?;
+    policy.host_calls = host_calls(manifest, profile)?;
+    narrow_file_size(&mut policy, manifest, profile)?;
+    Ok(policy)
+}
+
+/// A policy without any request.
+fn base(profile: &Profile, runtime: Runtime, plugin: String) -> Result<Policy, PolicyError> {
+    if !profile.runtimes.contains(&runtime) {
+        let allowed: Vec<_> = profile.runtimes.iter().map(|runtime| runtime_name(*runtime)).collect();
+        let profile = profile.name().to_owned();
+        return Err(PolicyError::RuntimeMismatch { profile, allowed: allowed.join(" and "), runtime });
+    }
+    Ok(Policy {
+        plugin,
+        profile: profile.name().to_owned(),
+        runtime,
+        landlock: profile.landlock,
+        namespaces: profile.namespaces.clone(),
+        limits: profile.limits.clone(),
+        limits_source: profile.limits_source.clone(),
+        file_size_source: None,
+        sets: profile.sets.clone(),
+        files: Vec::new(),
+        host_calls: Vec::new(),
+    })
+}
+
+fn place(manifest: &Manifest, line: usize) -> String {
+    format!("{}:{line}", manifest.file)
+}
+
+fn files(manifest: &Manifest, profile: &Profile, runtime: Runtime) -> Result<Vec<FileGrant>, PolicyError> {
+    let requests = &manifest.requests;
+    let first = requests.read_paths.iter().chain(&requests.write_paths).next();
+    if let Some(first) = first
+        && !matches!(runtime, Runtime::Native | Runtime::Command)
+    {
+        let advice = format!("a {} plugin has no files; `native` and `command` have", runtime_name(runtime));
+        let key = "permissions.filesystem".to_owned();
+        return Err(PolicyError::NotBuilt { key, place: place(manifest, first.line), advice });
+    }
+    let reads = requests.read_paths.iter().map(|path| (path, FileAccess::Read));
+    let writes = requests.write_paths.iter().map(|path| (path, FileAccess::Write));
+    let mut grants = Vec::new();
+    for (path, access) in reads.chain(writes) {
+        let writing = access == FileAccess::Write;
+        let wanted = FileGrant {
+            path: path.value.clone(),
+            access,
+            create: writing && requests.create_files,
+            delete: writing && requests.delete_files,
+            source: String::new(),
+        };
+        grants.push(cover(manifest, profile, wanted, path.line)?);
+    }
+    Ok(merged(grants))
+}
+
+/// The request with the grant that covers it.
+fn cover(
+    manifest: &Manifest,
+    profile: &Profile,
+    wanted: FileGrant,
+    line: usize,
+) -> Result<FileGrant, PolicyError> {
+    let enough = |rule: &&FileRule| {
+        rule.path.covers(&wanted.path)
+            && (rule.access == FileAccess::Write || wanted.access == FileAccess::Read)
+            && rule.create >= wanted.create
+            && rule.delete >= wanted.delete
+    };
+    if let Some(rule) = profile.files.iter().find(enough) {
+        return Ok(FileGrant { source: file_source(rule), ..wanted });
+    }
+    let rights = rights(&wanted);
+    Err(PolicyError::Refused {
+        request: format!("{rights} `{}`", wanted.path),
+        place: place(manifest, line),
+        reason: "no grant covers it".to_owned(),
+        profile: profile.name().to_owned(),
+        advice: format!("this line of the profile would: {}", grant_line(&wanted)),
+    })
+}
+
+pub(crate) fn rights(grant: &FileGrant) -> String {
+    let mut rights = vec!["read"];
+    rights.extend((grant.access == FileAccess::Write).then_some("write"));
+    rights.extend(grant.create.then_some("create"));
+    rights.extend(grant.delete.then_some("delete"));
+    rights.join(", ")
+}
+
+fn grant_line(wanted: &FileGrant) -> String {
+    let access = if wanted.access == FileAccess::Write { "write" } else { "read" };
+    let create = if wanted.create { ", create = true" } else { "" };
+    let delete = if wanted.delete { ", delete = true" } else { "" };
+    let risk = if wanted.path.is_dangerous(wanted.access) { ", risk = \"...\"" } else { "" };
+    format!("file = [{{ path = \"{}\", access = \"{access}\"{create}{delete}, why = \"...\"{risk} }}]", wanted.path)
+}
+
+fn file_source(rule: &FileRule) -> String {
+    format!("{} [[file]] {}", rule.source, rule.path)
+}
+
+/// Sorted by path; a path that is asked for twice gets both.
+fn merged(mut grants: Vec<FileGrant>) -> Vec<FileGrant> {
+    grants.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut merged: Vec<FileGrant> = Vec::new();
+    for grant in grants {
+        match merged.last_mut() {
+            Some(last) if last.path == grant.path => {
+                if grant.access == FileAccess::Write {
+                    (last.access, last.source) = (grant.access, grant.source);
+                }
+                last.create |= grant.create;
+                last.delete |= grant.delete;
+            }
+            _ => merged.push(grant),
+        }
+    }
+    merged
+}
+
+fn host_call(name: HostCallName, profile: &str) -> (HostCallName, String) {
+    let source = format!("{profile} [[host-call]] {name}");
+    (name, source)
+}
+
+fn host_calls(manifest: &Manifest, profile: &Profile) -> Result<Vec<(HostCallName, String)>, PolicyError> {
+    let cover = |call: &Located<HostCallName>| {
+        match profile.host_calls.iter().find(|rule| rule.name == call.value) {
+            Some(rule) => Ok(host_call(call.value.clone(), &rule.source)),
+            None => Err(PolicyError::Refused {
+                request: format!("host call `{}`", call.value),
+                place: place(manifest, call.line),
+                reason: "no grant covers it".to_owned(),
+                profile: profile.name().to_owned(),
+                advice: format!(
+                    "this line of the profile would: host-call = [{{ name = \"{}\", why = \"...\" }}]",
+                    call.value
+                ),
+            }),
+        }
+    };
+    manifest.requests.host_calls.iter().map(cover).collect()
+}
+
+fn narrow_file_size(
+    policy: &mut Policy,
+    manifest: &Manifest,
+    profile: &Profile,
+) -> Result<(), PolicyError> {
+    let Some(Located { value, line }) = manifest.requests.max_file_size else { return Ok(()) };
+    let place = place(manifest, line);
+    if value > policy.limits.file_size {
+        let granted = Size(policy.limits.file_size);
+        return Err(PolicyError::Refused {
+            request: format!("files of {}", Size(value)),
+            place,
+            reason: format!("`file-size` is {granted}"),
+            profile: profile.name().to_owned(),
+            advice: format!("this line of the profile would: file-size = \"{}\"", Size(value)),
+        });
+    }
+    policy.limits.file_size = value;
+    policy.file_size_source = Some(place);
+    Ok(())
+}

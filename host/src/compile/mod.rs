@@ -27,6 +27,7 @@ use crate::identity::Identity;
 use crate::package::artifact::{Sealed, Sha, memory};
 use crate::reentry::Chain;
 use crate::start::{Failed, start};
+use crate::stdio::CommandIo;
 use crate::text::escape;
 use crate::worker::{Blueprint, Conversation, Particulars, Surroundings, Worker};
 pub(crate) use cache::Cache;
@@ -141,7 +142,7 @@ impl Compilers {
         let theirs = output.try_clone().map_err(|source| Error::io("share a memory file", source))?;
         let particulars = Particulars { generation: 1, output: Some(theirs), ..Particulars::default() };
         let broker = Handlers::default().broker(&[]);
-        let (mut worker, _) = start(surroundings, &blueprint, particulars, &broker, &Chain::default())
+        let (mut worker, _) = start(surroundings, &blueprint, particulars, CommandIo::default(), &broker, &Chain::default())
             .await
             .map_err(|failed| broken_compiler(subject, failed))?;
         let asked = ask(&mut worker, &blueprint, surroundings, runtime, &broker).await;

@@ -1,7 +1,7 @@
 //! The task that owns the launcher's channel.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::Duration;
@@ -10,13 +10,13 @@ use hotcell_protocol::launch::build_id;
 use hotcell_protocol::{Channel, ChannelError, FromLauncher, Image, PACKET_MAX, ToLauncher, WorkerId};
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
 use super::process::{End, Process};
 use super::program::Programs;
 use super::thread::{self, Order};
 use crate::error::Error;
+use crate::sys::watch::{Watch, watch};
 
 /// How long a launcher may take to warm up.
 const READY_TIME: Duration = Duration::from_secs(20);
@@ -32,11 +32,12 @@ pub(crate) struct SpawnRequest {
 enum Command {
     Spawn(WorkerId, SpawnRequest, oneshot::Sender<Result<Spawned, Error>>),
     Forget(WorkerId),
+    Stop,
 }
 
 #[derive(Debug)]
 struct Spawned {
-    pidfd: Arc<AsyncFd<OwnedFd>>,
+    pidfd: Arc<Watch<OwnedFd>>,
     report: oneshot::Receiver<End>,
 }
 
@@ -73,18 +74,13 @@ impl Launcher {
         Ok(Process { worker, pidfd, report, launcher: self.clone() })
     }
 
+    /// Ends the task, and with it the launcher and every worker.
+    pub(crate) fn stop(&self) {
+        let _ = self.commands.send(Command::Stop);
+    }
+
     pub(super) fn forget(&self, worker: WorkerId) {
         let _ = self.commands.send(Command::Forget(worker));
-    }
-}
-
-/// A channel as the runtime polls it.
-#[derive(Debug)]
-struct Polled(Channel);
-
-impl AsRawFd for Polled {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
     }
 }
 
@@ -92,7 +88,7 @@ impl AsRawFd for Polled {
 struct Task {
     orders: std_mpsc::Sender<Order>,
     /// `None` after a launcher died and the next could not be started; tried again with the next worker.
-    channel: Option<AsyncFd<Polled>>,
+    channel: Option<Watch<Channel>>,
     /// Waits for room in the channel while the task goes on listening, so that neither side can block the other.
     outbox: VecDeque<(ToLauncher, Vec<OwnedFd>)>,
     pending: HashMap<WorkerId, oneshot::Sender<Result<Spawned, Error>>>,
@@ -101,7 +97,7 @@ struct Task {
 
 #[derive(Debug)]
 struct Living {
-    pidfd: Arc<AsyncFd<OwnedFd>>,
+    pidfd: Arc<Watch<OwnedFd>>,
     /// `None` where an earlier launcher was the parent: nobody will report.
     report: Option<oneshot::Sender<End>>,
     /// Its owner has no more interest; a child of this launcher stays known until it was reaped.
@@ -126,7 +122,7 @@ impl Task {
                 sent = send(channel, self.outbox.front()) => Woken::Sent(sent),
             };
             let outcome = match woken {
-                Woken::Command(None) => return,
+                Woken::Command(None | Some(Command::Stop)) => return,
                 Woken::Command(Some(command)) => {
                     self.obey(command).await;
                     Ok(())
@@ -158,6 +154,7 @@ impl Task {
                 let message = ToLauncher::Spawn { worker, image: request.image };
                 self.outbox.push_back((message, request.descriptors.into()));
             }
+            Command::Stop => {}
             Command::Forget(worker) => {
                 self.living.entry(worker).and_modify(|living| living.forgotten = true);
                 self.drop_forgotten();
@@ -191,7 +188,7 @@ impl Task {
 
     fn spawned(&mut self, worker: WorkerId, pidfd: OwnedFd, answer: oneshot::Sender<Result<Spawned, Error>>) {
         let (report, reported) = oneshot::channel();
-        let polled = match AsyncFd::with_interest(pidfd, Interest::READABLE) {
+        let polled = match watch(pidfd, Interest::READABLE) {
             Ok(polled) => Arc::new(polled),
             Err(source) => {
                 // The worker ends by itself: the request's channels close with the error.
@@ -201,7 +198,7 @@ impl Task {
         };
         self.living.insert(worker, Living { pidfd: Arc::clone(&polled), report: Some(report), forgotten: false });
         if let Err(Ok(unwanted)) = answer.send(Ok(Spawned { pidfd: polled, report: reported })) {
-            let _ = pidfd_send_signal(unwanted.pidfd.get_ref(), Signal::KILL);
+            let _ = pidfd_send_signal(&unwanted.pidfd.get_ref().0, Signal::KILL);
         }
     }
 
@@ -227,7 +224,7 @@ impl Task {
         }
         self.channel = Some(make(&self.orders).await?);
         for (worker, living) in &self.living {
-            let pidfd = living.pidfd.get_ref().try_clone();
+            let pidfd = living.pidfd.get_ref().0.try_clone();
             let pidfd = pidfd.map_err(|source| Error::io("guard a worker", source))?;
             self.outbox.push_back((ToLauncher::Guard { worker: *worker }, vec![pidfd]));
         }
@@ -236,12 +233,12 @@ impl Task {
 }
 
 /// Has the thread make a launcher, and meets it.
-async fn make(orders: &std_mpsc::Sender<Order>) -> Result<AsyncFd<Polled>, Error> {
+async fn make(orders: &std_mpsc::Sender<Order>) -> Result<Watch<Channel>, Error> {
     let (answer, answered) = oneshot::channel();
     orders.send(answer).map_err(|_| Error::Shutdown)?;
     let channel = answered.await.map_err(|_| Error::Shutdown)??;
     let channel =
-        AsyncFd::new(Polled(channel)).map_err(|source| Error::io("watch the launcher's channel", source))?;
+        watch(channel, Interest::READABLE | Interest::WRITABLE).map_err(|source| Error::io("watch the launcher's channel", source))?;
     let mut buffer = Box::new([0; PACKET_MAX]);
     let met = tokio::time::timeout(READY_TIME, receive(Some(&channel), &mut buffer)).await;
     match met {
@@ -257,7 +254,7 @@ async fn make(orders: &std_mpsc::Sender<Order>) -> Result<AsyncFd<Polled>, Error
 }
 
 async fn receive(
-    channel: Option<&AsyncFd<Polled>>,
+    channel: Option<&Watch<Channel>>,
     buffer: &mut [u8; PACKET_MAX],
 ) -> Result<(FromLauncher, Vec<OwnedFd>), ChannelError> {
     let Some(channel) = channel else { return std::future::pending().await };
@@ -272,7 +269,7 @@ async fn receive(
 
 /// Sends one message; for ever if there is none, or no channel.
 async fn send(
-    channel: Option<&AsyncFd<Polled>>,
+    channel: Option<&Watch<Channel>>,
     next: Option<&(ToLauncher, Vec<OwnedFd>)>,
 ) -> Result<(), ChannelError> {
     let (Some(channel), Some((message, descriptors))) = (channel, next) else {

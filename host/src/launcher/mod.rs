@@ -8,5 +8,5 @@ mod program;
 mod thread;
 
 pub(crate) use link::{Launcher, SpawnRequest};
-pub(crate) use process::{End, Process};
+pub(crate) use process::{Killer, Process};
 pub(crate) use program::Programs;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use hotcell_protocol::{Usage, WaitStatus, WorkerId};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
 use super::link::Launcher;
+use crate::sys::watch::Watch;
 use crate::sys::{pidfd, probe};
 
 /// How long the launcher may take to reap a process that has ended.
@@ -30,19 +30,19 @@ pub(crate) struct End {
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(super) worker: WorkerId,
-    pub(super) pidfd: Arc<AsyncFd<OwnedFd>>,
+    pub(super) pidfd: Arc<Watch<OwnedFd>>,
     pub(super) report: oneshot::Receiver<End>,
     pub(super) launcher: Launcher,
 }
 
 /// Kills a process from elsewhere than where its end is awaited.
 #[derive(Clone, Debug)]
-pub(crate) struct Killer(Arc<AsyncFd<OwnedFd>>);
+pub(crate) struct Killer(Arc<Watch<OwnedFd>>);
 
 impl Killer {
     /// Sends SIGKILL. A process that has ended already is none of our concern.
     pub(crate) fn kill(&self) {
-        let _ = pidfd_send_signal(self.0.get_ref(), Signal::KILL);
+        let _ = pidfd_send_signal(&self.0.get_ref().0, Signal::KILL);
     }
 }
 
@@ -53,7 +53,7 @@ impl Process {
     }
 
     pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.get_ref().as_fd()
+        self.pidfd.get_ref().0.as_fd()
     }
 
     /// Completes when the process has ended. Safe to cancel.
@@ -62,9 +62,8 @@ impl Process {
         let _ = self.pidfd.ready(Interest::READABLE).await;
     }
 
-    /// How it ended; waits for the end.
+    /// How it ended, once it has.
     pub(crate) async fn end(mut self) -> End {
-        self.ended().await;
         match tokio::time::timeout(REAP_TIME, &mut self.report).await {
             Ok(Ok(end)) => end,
             // The launcher died first, so that nobody of ours is the parent.

@@ -8,6 +8,7 @@ pub(crate) mod clone;
 pub(crate) mod notify;
 pub(crate) mod pidfd;
 pub(crate) mod probe;
+pub(crate) mod watch;
 
 use rustix::io::Errno;
 

@@ -1,13 +1,13 @@
 //! From a fresh process to one that answers calls: orders, evidence, load, seal.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use hotcell_protocol::{
     Channel, ChannelError, Envelope, Evidence, Failure, Filters, FromWorker, Generation, Image, PACKET_MAX,
     Start, ToWorker,
 };
-use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
 
 use super::evidence::{Expected, pid_of, read_status};
 use super::supervisor::Supervisor;
@@ -16,6 +16,7 @@ use crate::broker::Broker;
 use crate::error::Error;
 use crate::exit::ExitCause;
 use crate::reentry::Chain;
+use crate::sys::watch::{Watch, watch};
 
 /// Standard streams, worker channel, setup channel, artifact.
 const DESCRIPTORS: [u32; 6] = [0, 1, 2, 3, 4, 5];
@@ -37,15 +38,6 @@ pub(crate) enum StartFault {
 impl From<Broken> for StartFault {
     fn from(broken: Broken) -> StartFault {
         StartFault::Broken(broken)
-    }
-}
-
-/// A setup channel as the runtime polls it.
-struct Polled(Channel);
-
-impl AsRawFd for Polled {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
     }
 }
 
@@ -92,7 +84,7 @@ impl Worker {
     /// The setup channel's short life: orders out, evidence in. The worker's own code is all that runs there.
     async fn set_up(&mut self) -> Result<Evidence, StartFault> {
         let setup = self.setup.take().ok_or(Broken::Closed)?;
-        let setup = AsyncFd::new(Polled(setup)).map_err(host("watch a worker's setup channel"))?;
+        let setup = watch(setup, Interest::READABLE | Interest::WRITABLE).map_err(host("watch a worker's setup channel"))?;
         self.send_orders(&setup).await?;
         loop {
             match self.hear(&setup).await? {
@@ -107,7 +99,7 @@ impl Worker {
         }
     }
 
-    async fn send_orders(&mut self, setup: &AsyncFd<Polled>) -> Result<(), StartFault> {
+    async fn send_orders(&mut self, setup: &Watch<Channel>) -> Result<(), StartFault> {
         let start = Start {
             orders: self.blueprint.orders.clone(),
             places: self.places.clone(),
@@ -135,7 +127,7 @@ impl Worker {
         }
     }
 
-    async fn hear(&self, setup: &AsyncFd<Polled>) -> Result<(FromWorker, Vec<OwnedFd>), StartFault> {
+    async fn hear(&self, setup: &Watch<Channel>) -> Result<(FromWorker, Vec<OwnedFd>), StartFault> {
         let mut buffer = Box::new([0; PACKET_MAX]);
         loop {
             let mut guard = tokio::select! {

@@ -1,15 +1,14 @@
 //! The host's end of a worker channel. Nothing that the worker does can block it.
 
-use std::os::fd::{AsFd, AsRawFd, RawFd};
-
 use hotcell_protocol::channel::PIECE_MAX;
 use hotcell_protocol::{
     CallId, Channel, ChannelError, CodecError, Envelope, FromWorker, Generation, PACKET_MAX, ToWorker,
 };
-use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
 
 use super::inbox::{Breach, Expect, Inbox, Incoming};
 use crate::launcher::Process;
+use crate::sys::watch::{Watch, watch};
 
 /// Packets that are taken from one worker before others get their turn.
 const BURST: u32 = 16;
@@ -25,20 +24,10 @@ pub(crate) enum Broken {
     OverBudget(u64),
 }
 
-/// A channel as the runtime polls it.
-#[derive(Debug)]
-struct Polled(Channel);
-
-impl AsRawFd for Polled {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
 /// The worker channel of one worker.
 #[derive(Debug)]
 pub(crate) struct Link {
-    channel: AsyncFd<Polled>,
+    channel: Watch<Channel>,
     generation: Generation,
     inbox: Inbox,
     buffer: Box<[u8; PACKET_MAX]>,
@@ -48,7 +37,7 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(channel: Channel, generation: Generation, limit: u64) -> std::io::Result<Link> {
         Ok(Link {
-            channel: AsyncFd::new(Polled(channel))?,
+            channel: watch(channel, Interest::READABLE | Interest::WRITABLE)?,
             generation,
             inbox: Inbox::new(generation, limit),
             buffer: Box::new([0; PACKET_MAX]),

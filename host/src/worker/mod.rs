@@ -9,12 +9,12 @@ mod link;
 mod record;
 mod supervisor;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hotcell_protocol::{CallId, Channel, Evidence, Generation, Image, Orders, ReplyStatus, ToWorker};
+use hotcell_protocol::{CallId, Channel, Generation, Image, Orders, ReplyStatus, ToWorker};
 use tokio::task::AbortHandle;
 
 use crate::broker::{Answer, Broker, HostCallContext};
@@ -38,6 +38,9 @@ use supervisor::Stage;
 
 /// How long a worker that closed its channel may take to end by itself.
 const END_TIME: Duration = Duration::from_secs(1);
+
+/// How long a killed process may take to end: the kernel waits for disk and device operations only.
+const DEATH_TIME: Duration = Duration::from_secs(10);
 
 /// How long the output of an ended worker may take to arrive in the log.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
@@ -69,7 +72,6 @@ pub(crate) struct Particulars {
     pub(crate) generation: u32,
     /// Arguments of a command, its name first.
     pub(crate) arguments: Vec<String>,
-    pub(crate) io: CommandIo,
     /// Takes the compiler's output.
     pub(crate) output: Option<OwnedFd>,
 }
@@ -116,13 +118,13 @@ impl Worker {
     pub(crate) async fn launch(
         surroundings: &Surroundings,
         blueprint: &Arc<Blueprint>,
-        mut particulars: Particulars,
+        particulars: Particulars,
+        io: CommandIo,
     ) -> Result<Worker, Error> {
         let Blueprint { plugin, orders, package, identity, .. } = blueprint.as_ref();
         let generation = particulars.generation;
         let places = surroundings.places.prepare(orders, package.as_deref(), plugin, *identity).await?;
         let logger = Logger::new(plugin, generation, orders.limits.log_rate);
-        let io = std::mem::take(&mut particulars.io);
         let ([stdin, stdout, stderr], pumps) = connect(io, &logger)?;
         let pair = || Channel::pair().map_err(|error| Error::launch(error.to_string()));
         let ((near, far), (setup_near, setup_far)) = (pair()?, pair()?);
@@ -224,20 +226,21 @@ impl Worker {
         }
     }
 
+    /// Remembers why the worker ends; an earlier cause stays.
+    pub(crate) fn note(&self, cause: ExitCause) {
+        self.record.note(cause);
+    }
+
     /// Kills the worker; an earlier cause stays.
     pub(crate) fn kill(&self, cause: ExitCause) {
         self.record.kill(cause);
     }
 
-    /// Whether the process has ended by now.
-    pub(crate) async fn has_ended(&self) -> bool {
-        tokio::time::timeout(Duration::ZERO, self.process.ended()).await.is_ok()
-    }
-
     /// Waits for the end of a worker that was killed, or ends by itself, and reports it.
     pub(crate) async fn finish(mut self) -> Exit {
-        self.process.ended().await;
-        // Output of a command is wanted to the last byte; the caller's deadline is around this.
+        if tokio::time::timeout(DEATH_TIME, self.process.ended()).await.is_err() {
+            tracing::error!(target: "hotcell::worker", plugin = %self.blueprint.plugin, "a killed worker does not end");
+        }
         let _ = tokio::time::timeout(DRAIN_TIME, self.pumps.drained()).await;
         let Worker { process, record, blueprint, surroundings, particulars, scratch, supervisor, .. } = self;
         drop(supervisor);
@@ -245,8 +248,10 @@ impl Worker {
         drop(scratch);
         let exit =
             Exit::judge(record.cause(), end.status, end.usage, &blueprint.orders.limits, record.violations());
-        let event = EventKind::Exited(exit.clone());
-        surroundings.events.send(&blueprint.plugin, particulars.generation, event);
+        if blueprint.image != Image::Compiler {
+            let event = EventKind::Exited(exit.clone());
+            surroundings.events.send(&blueprint.plugin, particulars.generation, event);
+        }
         exit
     }
 

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use hotcell_policy::{Action, Arch, SeccompData};
 use hotcell_protocol::Instruction;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::record::Record;
 use crate::sys::notify::{self, Notification, Verdict};
+use crate::sys::watch::watch;
 
 /// Notifications that are answered before others get their turn.
 const BURST: u32 = 16;
@@ -57,7 +57,7 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     /// Answers until no process uses the filter any more.
     pub(crate) async fn serve(self, listener: OwnedFd) {
-        let Ok(listener) = AsyncFd::with_interest(listener, Interest::READABLE) else { return };
+        let Ok(listener) = watch(listener, Interest::READABLE) else { return };
         let mut burst = BURST;
         loop {
             if burst == 0 {
@@ -65,11 +65,11 @@ impl Supervisor {
                 tokio::task::yield_now().await;
             }
             let Ok(mut guard) = listener.readable().await else { return };
-            match notify::receive(listener.get_ref().as_fd()) {
+            match notify::receive(listener.get_ref().0.as_fd()) {
                 Ok(Some(notification)) => {
                     burst -= 1;
                     let verdict = self.judge(&notification);
-                    if notify::answer(listener.get_ref().as_fd(), &notification, verdict).is_err() {
+                    if notify::answer(listener.get_ref().0.as_fd(), &notification, verdict).is_err() {
                         return;
                     }
                 }

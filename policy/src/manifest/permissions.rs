@@ -1,5 +1,7 @@
 //! What a manifest asks for.
 
+use hotcell_protocol::Place;
+
 use super::keys::children;
 use super::read::{Reading, table};
 use crate::input::{Field, ParseError, Value};
@@ -84,6 +86,7 @@ fn read_filesystem(field: &Field<'_>, requests: &mut Requests) -> Result<(), Par
     }
     if let Some(paths) = fields.optional("write_paths") {
         requests.write_paths = located(&paths)?;
+        refuse_package(&paths, &requests.write_paths)?;
     }
     for (key, wanted) in
         [("create_files", &mut requests.create_files), ("delete_files", &mut requests.delete_files)]
@@ -99,6 +102,17 @@ fn read_filesystem(field: &Field<'_>, requests: &mut Requests) -> Result<(), Par
         requests.max_file_size = Some(Located { value: size(&limit)?, line: limit.line() });
     }
     Ok(())
+}
+
+fn refuse_package(field: &Field<'_>, paths: &[Located<GrantPath>]) -> Result<(), ParseError> {
+    let items = field.items()?;
+    let package = paths.iter().zip(items).find(|(path, _)| path.value.place() == Place::Plugin);
+    match package {
+        None => Ok(()),
+        Some((_, item)) => Err(item
+            .error("the package is read-only")
+            .with_help("`${data}` is private and kept over reloads, `${scratch}` is private and emptied")),
+    }
 }
 
 /// A size: text with its unit, or a whole number of bytes.

@@ -1,15 +1,107 @@
-//! profile
-use crate::ParseError;
-/// A profile.
+//! What reviewers grant to a role: `sandbox-profiles/*.toml`.
+//!
+//! A profile names reviewed syscall sets, never a system call. It grants nothing that it does not write out, and a plan
+//! holds of it only what a manifest asks for.
+
+mod limits;
+mod read;
+mod shipped;
+
+use hotcell_protocol::{FileAccess, Limits, Namespace, Runtime};
+
+pub(crate) use limits::{LIMITS, written};
+
+use crate::input::{Document, ParseError};
+use crate::names::{GrantPath, HostCallName, ProfileName};
+use crate::seccomp::{Granted, SyscallSet};
+
+/// A parsed profile.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Profile { name: String }
+pub struct Profile {
+    name: ProfileName,
+    summary: String,
+    pub(crate) runtimes: Vec<Runtime>,
+    pub(crate) landlock: u32,
+    /// With the name of the profile that asks for it.
+    pub(crate) namespaces: Vec<(Namespace, String)>,
+    pub(crate) limits: Limits,
+    pub(crate) limits_source: String,
+    pub(crate) sets: Vec<SyscallSet>,
+    pub(crate) files: Vec<FileRule>,
+    pub(crate) host_calls: Vec<HostCallRule>,
+}
+
+/// A `[[file]]` grant: for the path and what is below it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct FileRule {
+    pub(crate) path: GrantPath,
+    pub(crate) access: FileAccess,
+    pub(crate) create: bool,
+    pub(crate) delete: bool,
+    pub(crate) source: String,
+}
+
+/// A `[[host-call]]` grant.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct HostCallRule {
+    pub(crate) name: HostCallName,
+    pub(crate) source: String,
+}
+
+impl FileRule {
+    pub(crate) fn grants(&self, granted: Granted) -> bool {
+        match granted {
+            Granted::Read => true,
+            Granted::Write => self.access == FileAccess::Write,
+            Granted::Create => self.create,
+            Granted::Delete => self.delete,
+        }
+    }
+}
+
 impl Profile {
-    /// Reads a profile; its name is the file's name without `.toml`.
-    pub fn parse(file: &str, text: &str) -> Result<Profile, ParseError> { let _ = (file, text); todo!() }
-    /// A profile that hotcell ships, by name.
-    pub fn shipped(name: &str) -> Option<Result<Profile, ParseError>> { let _ = name; todo!() }
+    /// Reads a profile. `file` is its name in messages, and its last part without `.toml` is the profile's name.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place.
+    pub fn parse(file: &str, text: &str) -> Result<Profile, ParseError> {
+        read::read(&Document { file, text }, read::Author::Reviewer)
+    }
+
+    /// A profile that hotcell ships, or `None` for a name that it does not ship. It always parses, as a test proves.
+    pub fn shipped(name: &str) -> Option<Result<Profile, ParseError>> {
+        let text = shipped::text(name)?;
+        Some(Profile::parse(&format!("{name}.toml"), text))
+    }
+
     /// The names of the shipped profiles.
-    pub fn shipped_names() -> &'static [&'static str] { &[] }
-    /// Its name.
-    pub fn name(&self) -> &str { &self.name }
+    pub fn shipped_names() -> &'static [&'static str] {
+        &shipped::NAMES
+    }
+
+    /// The profile of hotcell's own compiler.
+    pub(crate) fn compiler() -> Result<Profile, ParseError> {
+        let document = Document { file: "internal/compiler.toml", text: shipped::COMPILER };
+        read::read(&document, read::Author::Internal)
+    }
+
+    /// Its name: that of its file.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// What the role is, in one sentence.
+    pub fn summary(&self) -> &str {
+        &self.summary
+    }
+
+    /// The runtimes that it is for.
+    pub fn runtimes(&self) -> &[Runtime] {
+        &self.runtimes
+    }
+
+    /// The bounds.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
 }

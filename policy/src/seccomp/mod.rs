@@ -1,8 +1,18 @@
-//! seccomp programs
+//! seccomp programs: reviewed sets of system calls, the assembler, and the evaluator.
+//!
+//! A program sees registers only. It cannot look behind a pointer, so a set never relies on what a path or a structure
+//! says; Landlock decides about paths.
+
+mod assemble;
 mod evaluate;
 mod names;
+mod set;
+
+pub(crate) use assemble::{Alternative, Table, TooLong, assemble};
 pub use evaluate::{Action, SeccompData, evaluate, for_pid};
 pub use names::syscall_name;
+pub(crate) use names::syscall_number;
+pub(crate) use set::{Answer, Granted, Rule, Stage, SyscallSet};
 
 /// The instructions of classic BPF that plans contain (`linux/bpf_common.h`).
 mod opcode {

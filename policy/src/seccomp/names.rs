@@ -19,3 +19,8 @@ pub(crate) fn syscall_number(arch: Arch, name: &str) -> Option<u32> {
     };
     number.and_then(|number| u32::try_from(number).ok())
 }
+
+/// Whether any architecture has a system call of this name.
+pub(super) fn is_syscall(name: &str) -> bool {
+    [Arch::X86_64, Arch::Aarch64].into_iter().any(|arch| syscall_number(arch, name).is_some())
+}

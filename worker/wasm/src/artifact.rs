@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 
 use hotcell_protocol::Failure;
 use hotcell_worker::load_failure;
@@ -38,11 +39,19 @@ pub(crate) fn component(file: &File) -> Result<component::Component, Failure> {
 
 /// Maps whichever of the two it is.
 pub(crate) fn either(file: File) -> Result<Artifact, Failure> {
-    let copy = file.try_clone().map_err(|error| load_failure(format!("failed to copy a descriptor: {error}")))?;
-    match module(copy) {
-        Ok(module) => Ok(Artifact::Module(module)),
-        Err(_) => Ok(Artifact::Component(component(&file)?)),
+    if is_component(&file).map_err(|error| load_failure(format!("failed to read the compiled plugin: {error}")))? {
+        return Ok(Artifact::Component(component(&file)?));
     }
+    Ok(Artifact::Module(module(file)?))
+}
+
+/// wasmtime's artifacts are ELF files that say in `e_flags` what they hold; it looks again, and refuses a lie.
+fn is_component(file: &File) -> std::io::Result<bool> {
+    const E_FLAGS: u64 = 48;
+    const EF_WASMTIME_COMPONENT: u32 = 1 << 1;
+    let mut flags = [0; 4];
+    file.read_exact_at(&mut flags, E_FLAGS)?;
+    Ok(u32::from_ne_bytes(flags) & EF_WASMTIME_COMPONENT != 0)
 }
 
 fn refused(error: &wasmtime::Error) -> Failure {

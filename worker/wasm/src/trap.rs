@@ -31,7 +31,7 @@ impl Fault {
     pub(crate) fn of(error: &wasmtime::Error) -> Fault {
         let mut text = format!("{}", error.root_cause());
         if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
-            text = format!("{text}\nwasm backtrace:\n{backtrace}");
+            text = format!("{text}\n{backtrace}");
         }
         Fault { kind: kind(error), text: printable(&text) }
     }

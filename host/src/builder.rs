@@ -1,0 +1,177 @@
+//! How a host is set up. Every default is written here.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hotcell_policy::Profile;
+
+use crate::broker::{Handlers, HostCallContext, HostCallResult};
+use crate::budget::Budget;
+use crate::compile::{Cache, Compilers, blocking};
+use crate::error::Error;
+use crate::event::EventSender;
+use crate::host::{Host, Parts};
+use crate::identity::{COMPILER, Identity, REGISTRY, Registry, UID_BASE, UID_COUNT};
+use crate::launcher::{Launcher, Programs};
+use crate::places::Places;
+use crate::platform::platform;
+use crate::worker::Surroundings;
+
+/// Payload bytes of all plugins together that a host holds at once.
+const BUDGET: u64 = 1 << 30;
+
+/// Bytes of compiled code that are kept.
+const CACHE_BOUND: u64 = 4 << 30;
+
+/// Events that a slow reader may fall behind.
+const EVENTS: usize = 1024;
+
+/// Sets up a [`Host`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct HostBuilder {
+    worker: Option<PathBuf>,
+    state: Option<PathBuf>,
+    cache: Option<PathBuf>,
+    cache_bound: u64,
+    registry: Registry,
+    profiles: Vec<Profile>,
+    handlers: Handlers,
+    events: usize,
+    budget: u64,
+}
+
+impl HostBuilder {
+    pub(crate) fn new() -> HostBuilder {
+        HostBuilder {
+            worker: None,
+            state: None,
+            cache: None,
+            cache_bound: CACHE_BOUND,
+            registry: Registry { folder: REGISTRY.into(), base: UID_BASE, count: UID_COUNT },
+            profiles: Vec::new(),
+            handlers: Handlers::default(),
+            events: EVENTS,
+            budget: BUDGET,
+        }
+    }
+
+    /// The folder of `hotcell-launcher`, `hotcell-worker` and `hotcell-compiler`. Default: beside this executable, then
+    /// `../libexec/hotcell` beside it.
+    pub fn worker(mut self, folder: impl Into<PathBuf>) -> HostBuilder {
+        self.worker = Some(folder.into());
+        self
+    }
+
+    /// Where plugins keep their data. Default: `/var/lib/hotcell` for root, else `.local/state/hotcell` in the home folder.
+    pub fn state_dir(mut self, folder: impl Into<PathBuf>) -> HostBuilder {
+        self.state = Some(folder.into());
+        self
+    }
+
+    /// Where compiled code is kept; must belong to this user alone. Default: `/var/cache/hotcell` for root, else
+    /// `.cache/hotcell` in the home folder.
+    pub fn cache_dir(mut self, folder: impl Into<PathBuf>) -> HostBuilder {
+        self.cache = Some(folder.into());
+        self
+    }
+
+    /// Bytes of compiled code that are kept; what was not used for longest goes first. Default: 4 GiB.
+    pub fn cache_bound(mut self, bytes: u64) -> HostBuilder {
+        self.cache_bound = bytes;
+        self
+    }
+
+    /// The machine's registry of uids, for a host that is root. Default: `/var/lib/hotcell/uids`.
+    pub fn uid_registry(mut self, folder: impl Into<PathBuf>) -> HostBuilder {
+        self.registry.folder = folder.into();
+        self
+    }
+
+    /// The range of uids that the registry gives out. Nothing else on the machine may use it. Default: 10,000 from 700,000.
+    pub fn uid_range(mut self, first: u32, count: u32) -> HostBuilder {
+        self.registry.base = first;
+        self.registry.count = count;
+        self
+    }
+
+    /// Adds a profile, or replaces a shipped one of the same name.
+    pub fn profile(mut self, profile: Profile) -> HostBuilder {
+        self.profiles.push(profile);
+        self
+    }
+
+    /// Answers a host call. A plugin reaches it only if its manifest requests the name and its profile grants it.
+    ///
+    /// The handler runs under the deadline of the plugin's call and is dropped with it; it gets at most the plan's
+    /// `message` bytes, and may answer as many. Its panic becomes an error for the plugin. The plugin's input is hostile. A
+    /// handler that calls the plugin that waits for it is refused, where it awaits the call itself; one that spawns a task
+    /// for it waits until the deadline.
+    pub fn host_call<F, A>(mut self, name: impl Into<String>, handler: F) -> HostBuilder
+    where
+        F: Fn(HostCallContext, Vec<u8>) -> A + Send + Sync + 'static,
+        A: Future<Output = HostCallResult> + Send + 'static,
+    {
+        self.handlers.register(name.into(), handler);
+        self
+    }
+
+    /// Events that a slow reader may fall behind before it loses the oldest. Default: 1024.
+    pub fn event_buffer(mut self, events: usize) -> HostBuilder {
+        self.events = events;
+        self
+    }
+
+    /// Bytes of all inputs and replies in flight together. Default: 1 GiB.
+    pub fn payload_budget(mut self, bytes: u64) -> HostBuilder {
+        self.budget = bytes;
+        self
+    }
+
+    /// Starts the launcher. Needs a tokio runtime with time and I/O.
+    ///
+    /// # Errors
+    /// hotcell's programs are not found or not trustworthy, or a folder cannot be used.
+    pub async fn build(self) -> Result<Host, Error> {
+        let HostBuilder { worker, state, cache, cache_bound, registry, profiles, handlers, events, budget } = self;
+        let state = folder_or(state, "/var/lib/hotcell", ".local/state/hotcell")?;
+        let cache = folder_or(cache, "/var/cache/hotcell", ".cache/hotcell")?;
+        let uids = registry.clone();
+        let (programs, cache, platform, identity) = blocking(move || {
+            let platform = platform()?;
+            let identity = compiler_identity(platform.root, &uids)?;
+            Ok((Programs::find(worker.as_deref())?, Cache::open(&cache, cache_bound)?, platform, identity))
+        })
+        .await?;
+        let (launcher, buried) = Launcher::start(programs).await?;
+        let surroundings = Surroundings {
+            launcher,
+            events: EventSender::new(events),
+            places: Arc::new(Places::new(state)),
+            budget: Budget::new(budget),
+        };
+        let compilers = Compilers::new(cache, platform.clone(), identity);
+        Ok(Host::from_parts(Parts { surroundings, compilers, handlers, platform, profiles, registry, buried }))
+    }
+}
+
+fn compiler_identity(root: bool, registry: &Registry) -> Result<Option<Identity>, Error> {
+    if root { registry.identity(COMPILER).map(Some) } else { Ok(None) }
+}
+
+/// The folder that the application names, else the system's for root, else one in the home folder.
+fn folder_or(named: Option<PathBuf>, system: &str, home: &str) -> Result<PathBuf, Error> {
+    if let Some(named) = named {
+        return std::path::absolute(&named)
+            .map_err(|source| Error::io(format!("find {}", named.display()), source));
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok(Path::new(system).to_owned());
+    }
+    let found = std::env::home_dir().filter(|folder| folder.is_absolute());
+    found.map(|folder| folder.join(home)).ok_or_else(|| {
+        let kind = std::io::ErrorKind::NotFound;
+        Error::io("find the home folder; name state_dir and cache_dir instead", kind.into())
+    })
+}

@@ -1,0 +1,161 @@
+//! The object that an application embeds.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hotcell_policy::{Plan, Platform, Profile};
+use tokio::sync::{oneshot, watch};
+
+use crate::broker::Handlers;
+use crate::builder::HostBuilder;
+use crate::compile::Compilers;
+use crate::error::Error;
+use crate::event::{EventKind, Events};
+use crate::identity::Registry;
+use crate::plugin::Plugin;
+use crate::prepare::{LoadOptions, prepare};
+use crate::worker::Surroundings;
+
+/// Loads and keeps plugins. Clones are the same host.
+///
+/// Dropping every handle to a host and its plugins ends its launcher and all workers; [`Host::shutdown`] also waits.
+#[derive(Clone, Debug)]
+pub struct Host {
+    shared: Arc<Shared>,
+}
+
+/// What a host, its plugins and their tasks share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) surroundings: Surroundings,
+    pub(crate) compilers: Compilers,
+    pub(crate) handlers: Handlers,
+    pub(crate) platform: Platform,
+    pub(crate) profiles: Vec<Profile>,
+    pub(crate) registry: Registry,
+    plugins: AtomicU64,
+    closing: watch::Sender<bool>,
+    living: watch::Sender<u64>,
+    buried: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+/// What the builder made.
+pub(crate) struct Parts {
+    pub(crate) surroundings: Surroundings,
+    pub(crate) compilers: Compilers,
+    pub(crate) handlers: Handlers,
+    pub(crate) platform: Platform,
+    pub(crate) profiles: Vec<Profile>,
+    pub(crate) registry: Registry,
+    pub(crate) buried: oneshot::Receiver<()>,
+}
+
+/// Counts a task that [`Host::shutdown`] waits for.
+pub(crate) struct Alive(watch::Sender<u64>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.send_modify(|living| *living -= 1);
+    }
+}
+
+impl Shared {
+    pub(crate) fn next_plugin(&self) -> u64 {
+        self.plugins.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Says when the host is shut down.
+    pub(crate) fn closing(&self) -> watch::Receiver<bool> {
+        self.closing.subscribe()
+    }
+
+    /// Registers a task.
+    pub(crate) fn alive(&self) -> Result<Alive, Error> {
+        self.living.send_modify(|living| *living += 1);
+        let alive = Alive(self.living.clone());
+        if *self.closing.borrow() { Err(Error::Shutdown) } else { Ok(alive) }
+    }
+}
+
+impl Host {
+    /// Prepares a host.
+    pub fn builder() -> HostBuilder {
+        HostBuilder::new()
+    }
+
+    pub(crate) fn from_parts(parts: Parts) -> Host {
+        let Parts { surroundings, compilers, handlers, platform, profiles, registry, buried } = parts;
+        let shared = Shared {
+            surroundings,
+            compilers,
+            handlers,
+            platform,
+            profiles,
+            registry,
+            plugins: AtomicU64::new(1),
+            closing: watch::Sender::new(false),
+            living: watch::Sender::new(0),
+            buried: Mutex::new(Some(buried)),
+        };
+        Host { shared: Arc::new(shared) }
+    }
+
+    /// Loads what a path names: a folder with `manifest.json`, a manifest, or a bare `.wasm`, `.wat` or `.so`.
+    ///
+    /// Returns when its first worker is confined and ready; a command starts a worker with every run.
+    ///
+    /// # Errors
+    /// The package, manifest, profile or artifact is not what it must be, something is not granted, a layer of the sandbox
+    /// is missing here, or the plugin could not start. Nothing of the plugin goes on running then.
+    pub async fn load(&self, path: impl AsRef<Path>) -> Result<Plugin, Error> {
+        self.load_with(path, LoadOptions::default()).await
+    }
+
+    /// As [`Host::load`], with options.
+    ///
+    /// # Errors
+    /// As [`Host::load`].
+    pub async fn load_with(&self, path: impl AsRef<Path>, options: LoadOptions) -> Result<Plugin, Error> {
+        let alive = self.shared.alive()?;
+        let prepared = prepare(&self.shared, path.as_ref().to_owned(), options).await?;
+        let id = prepared.blueprint.plugin.clone();
+        self.shared.surroundings.events.send(&id, 0, EventKind::Loaded);
+        let plugin = Plugin::start(Arc::clone(&self.shared), prepared).await;
+        drop(alive);
+        plugin
+    }
+
+    /// The plan for what a path names, without starting the plugin; a module of unknown kind is compiled for it.
+    ///
+    /// # Errors
+    /// As [`Host::load`] up to the plan.
+    pub async fn plan(&self, path: impl AsRef<Path>, options: LoadOptions) -> Result<Plan, Error> {
+        let _alive = self.shared.alive()?;
+        Ok(prepare(&self.shared, path.as_ref().to_owned(), options).await?.plan)
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> Events {
+        self.shared.surroundings.events.subscribe()
+    }
+
+    /// What this machine can enforce.
+    pub fn platform(&self) -> &Platform {
+        &self.shared.platform
+    }
+
+    /// Ends every plugin and the launcher; returns when all processes are gone. Calls that wait or run end with
+    /// [`CallError::HostShutdown`](crate::CallError::HostShutdown).
+    pub async fn shutdown(self) {
+        self.shared.closing.send_replace(true);
+        let mut living = self.shared.living.subscribe();
+        // The sender is ours: it cannot be gone.
+        let _ = living.wait_for(|living| *living == 0).await;
+        self.shared.surroundings.launcher.stop();
+        let buried = self.shared.buried.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(buried) = buried {
+            let _ = buried.await;
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! From a path to a blueprint: manifest, profile, plan, artifact, native code, identity. No plugin code runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hotcell_policy::{Manifest, Plan, Platform, Profile, compile, resolve};
+use hotcell_protocol::{Description, Image, Runtime};
+
+use crate::compile::blocking;
+use crate::error::Error;
+use crate::host::Shared;
+use crate::identity::Identity;
+use crate::package::artifact::Sealed;
+use crate::package::{BareUse, Package, find_profile};
+use crate::worker::Blueprint;
+
+/// How a plugin is loaded, beside what its package says.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// What a bare artifact is for; of no meaning for a package.
+    pub bare_use: BareUse,
+    /// Replaces the manifest's `config`.
+    pub config: Option<serde_json::Value>,
+}
+
+impl LoadOptions {
+    /// A bare `.wasm` or `.wat` is a command to run.
+    pub fn command() -> LoadOptions {
+        LoadOptions { bare_use: BareUse::Command, config: None }
+    }
+}
+
+/// A plugin that is ready to be started.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) manifest: Manifest,
+    pub(crate) plan: Plan,
+    pub(crate) description: Option<Description>,
+    pub(crate) blueprint: Arc<Blueprint>,
+}
+
+/// The plan for what a path names, on this machine, without starting a process.
+///
+/// # Errors
+/// As [`Host::load`](crate::Host::load) up to the plan; and where only a compiler could tell what kind of module it is.
+pub fn plan(path: &Path, options: &LoadOptions, profiles: &[Profile]) -> Result<Plan, Error> {
+    let package = Package::open(path, options.bare_use)?;
+    let profile = package.profile(profiles)?;
+    Ok(compile(&resolve(&package.manifest, &profile)?, &crate::platform::platform()?)?)
+}
+
+/// Reads, plans, measures and, where it is wasm, compiles.
+pub(crate) async fn prepare(
+    shared: &Arc<Shared>,
+    path: PathBuf,
+    options: LoadOptions,
+) -> Result<Prepared, Error> {
+    let opener = Arc::clone(shared);
+    let bare_use = options.bare_use;
+    let (package, plan, artifact) =
+        blocking(move || read(&path, bare_use, &opener.profiles, &opener.platform)).await?;
+    let Package { manifest, folder, bare, .. } = package;
+    let native = manifest.runtime() == Some(Runtime::Native);
+    let Measured { manifest, plan, artifact, description } = if native {
+        let plan = plan.ok_or(hotcell_policy::PolicyError::RuntimeUnknown)?;
+        Measured { manifest, plan, artifact: Arc::new(artifact), description: None }
+    } else {
+        compile_module(shared, manifest, bare && bare_use == BareUse::Library, artifact).await?
+    };
+    let identity = identity(shared, &manifest, &plan).await?;
+    let config = options.config.as_ref().or(manifest.config()).map(serde_json::Value::to_string);
+    let blueprint = Arc::new(Blueprint {
+        plugin: manifest.id().as_str().to_owned(),
+        image: if native { Image::Native } else { Image::Wasm },
+        orders: plan.orders.clone(),
+        artifact,
+        package: folder,
+        config,
+        identity,
+    });
+    Ok(Prepared { manifest, plan, description, blueprint })
+}
+
+/// Everything that blocks on a file system. Plans first, where the manifest says enough, so that what nothing grants
+/// is refused before a byte of the artifact is read.
+fn read(
+    path: &Path,
+    bare_use: BareUse,
+    profiles: &[Profile],
+    platform: &Platform,
+) -> Result<(Package, Option<Plan>, Sealed), Error> {
+    let package = Package::open(path, bare_use)?;
+    let profile = package.profile(profiles)?;
+    let plan = match package.manifest.runtime() {
+        Some(_) => Some(compile(&resolve(&package.manifest, &profile)?, platform)?),
+        None => None,
+    };
+    let artifact = package.artifact()?;
+    Ok((package, plan, artifact))
+}
+
+struct Measured {
+    manifest: Manifest,
+    plan: Plan,
+    artifact: Arc<Sealed>,
+    description: Option<Description>,
+}
+
+/// Compiles a module, and plans for what it turned out to be.
+async fn compile_module(
+    shared: &Arc<Shared>,
+    manifest: Manifest,
+    bare_library: bool,
+    module: Sealed,
+) -> Result<Measured, Error> {
+    // A bare library may be a core module or a component: its content decides.
+    let declared = manifest.runtime().filter(|_| !bare_library);
+    let subject = manifest.id().as_str().to_owned();
+    let code = shared.compilers.code(&shared.surroundings, &subject, &Arc::new(module), declared).await?;
+    let found = code.description.runtime;
+    let manifest = match bare_library {
+        true => Manifest::bare(manifest.artifact().as_str(), found, manifest.profile().as_str())?,
+        false => manifest.with_runtime(found)?,
+    };
+    let profile = find_profile(manifest.profile().as_str(), &shared.profiles)?;
+    let plan = compile(&resolve(&manifest, &profile)?, &shared.platform)?;
+    Ok(Measured { manifest, plan, artifact: Arc::new(code.sealed), description: Some(code.description) })
+}
+
+async fn identity(shared: &Arc<Shared>, manifest: &Manifest, plan: &Plan) -> Result<Option<Identity>, Error> {
+    if !plan.orders.distinct_uid {
+        return Ok(None);
+    }
+    let registry = shared.registry.clone();
+    let plugin = manifest.id().as_str().to_owned();
+    blocking(move || registry.identity(&plugin).map(Some)).await
+}

@@ -1,0 +1,107 @@
+//! seccomp programs: which sets are in force at which stage, and what everything else meets.
+
+use hotcell_protocol::{FileAccess, Filter, Filters, Runtime};
+
+use crate::policy::FileGrant;
+use crate::seccomp::{
+    Action, Alternative, Answer, Granted, Rule, Stage, SyscallSet, Table, assemble, syscall_number,
+};
+use crate::{Arch, Platform, Policy, PolicyError};
+
+/// errno(3).
+const EPERM: u16 = 1;
+
+pub(super) fn compile(policy: &Policy, platform: &Platform) -> Result<Filters, PolicyError> {
+    check_platform(policy, platform)?;
+    let program = |stage: Stage, default: Action| {
+        let rules: Vec<&Rule> = in_force(policy, stage).flat_map(|set| &set.rules).collect();
+        make(platform.arch, &rules, default)
+    };
+    match policy.runtime {
+        Runtime::Native => Ok(Filters::Supervised {
+            filter: program(Stage::Run, Action::Notify)?,
+            judge: program(Stage::Load, Action::Notify)?,
+        }),
+        Runtime::Compiler => {
+            Ok(Filters::Staged { load: program(Stage::Load, Action::Errno(EPERM))?, run: None })
+        }
+        Runtime::Core | Runtime::Component | Runtime::Command => Ok(Filters::Staged {
+            load: program(Stage::Load, Action::Errno(EPERM))?,
+            run: Some(program(Stage::Run, run_default(policy.runtime))?),
+        }),
+    }
+}
+
+/// What a call outside all sets meets after `seal`. A wasm guest without WASI makes no system call of its own, so one
+/// that nobody expects is an escape; a command's runtime tries things, and copes.
+pub(super) fn run_default(runtime: Runtime) -> Action {
+    match runtime {
+        Runtime::Native => Action::Notify,
+        Runtime::Core | Runtime::Component => Action::KillProcess,
+        Runtime::Command | Runtime::Compiler => Action::Errno(EPERM),
+    }
+}
+
+fn check_platform(policy: &Policy, platform: &Platform) -> Result<(), PolicyError> {
+    let unavailable = |feature: &str, since_kernel, advice: &str| {
+        Err(PolicyError::Unavailable {
+            layer: "seccomp",
+            feature: feature.to_owned(),
+            since_kernel,
+            kernel: platform.kernel,
+            advice: advice.to_owned(),
+        })
+    };
+    if !platform.seccomp_filter {
+        return unavailable(
+            "seccomp programs with the actions errno and kill-process",
+            (4, 14),
+            "use a kernel with CONFIG_SECCOMP_FILTER, outside a sandbox that takes seccomp(2) away",
+        );
+    }
+    if policy.runtime == Runtime::Native && !platform.seccomp_listener {
+        return unavailable(
+            "seccomp user notification",
+            (5, 5),
+            "native plugins need it, wasm plugins do not; an outer sandbox that has a listener of its own takes it away",
+        );
+    }
+    Ok(())
+}
+
+/// The sets of a stage. What is allowed for ever is allowed while loading, so that the Run program, installed on top of
+/// the Load program, never promises what the other refuses.
+pub(super) fn in_force(policy: &Policy, stage: Stage) -> impl Iterator<Item = &SyscallSet> {
+    policy.sets.iter().filter(move |set| {
+        let in_stage = set.stage == Stage::Run || stage == Stage::Load;
+        in_stage && set.when.is_none_or(|granted| policy.files.iter().any(|file| grants(file, granted)))
+    })
+}
+
+fn grants(file: &FileGrant, granted: Granted) -> bool {
+    match granted {
+        Granted::Read => true,
+        Granted::Write => file.access == FileAccess::Write,
+        Granted::Create => file.create,
+        Granted::Delete => file.delete,
+    }
+}
+
+fn make(arch: Arch, rules: &[&Rule], default: Action) -> Result<Filter, PolicyError> {
+    let mut table = Table::new();
+    for rule in rules {
+        for number in rule.names.iter().filter_map(|name| syscall_number(arch, name)) {
+            let action = match rule.answer {
+                Answer::Allow => Action::Allow,
+                Answer::Errno(_, number) => Action::Errno(number),
+            };
+            table.entry(number).or_default().push(Alternative { conditions: &rule.conditions, action });
+        }
+    }
+    // Where one set allows what another answers by an errno, the call is allowed; the sort is stable.
+    table.values_mut().for_each(|alternatives| alternatives.sort_by_key(|alternative| alternative.action));
+    assemble(arch, &table, default).map_err(|error| PolicyError::Inexpressible {
+        what: error.to_string(),
+        advice: "name fewer syscall sets in the profile".to_owned(),
+    })
+}

@@ -1,0 +1,91 @@
+//! `[limits]`: every bound of a worker, each written out.
+
+use hotcell_protocol::Limits;
+
+use crate::input::{Field, Fields, ParseError};
+use crate::units::{Duration, Rate, Share, Size};
+
+/// The keys of `[limits]`, in the order of plans.
+pub(crate) const LIMITS: [&str; 14] = [
+    "memory",
+    "cpu",
+    "cpu-share",
+    "start",
+    "call",
+    "message",
+    "outstanding",
+    "state",
+    "open-files",
+    "processes",
+    "threads",
+    "file-size",
+    "disk",
+    "log-rate",
+];
+
+/// What a worker needs for itself, before the plugin has a byte.
+const MEMORY_MIN: u64 = 16 << 20;
+
+pub(super) fn read(field: &Field<'_>) -> Result<Limits, ParseError> {
+    let fields = field.table(&LIMITS)?;
+    let limits = Limits {
+        memory: size(&fields, "memory")?,
+        cpu_ms: duration(&fields, "cpu")?,
+        cpu_share: fields.required("cpu-share")?.parsed::<Share>()?.0,
+        start_ms: duration(&fields, "start")?,
+        call_ms: duration(&fields, "call")?,
+        message: size(&fields, "message")?,
+        outstanding: fields.required("outstanding")?.integer32(1..=65_536)?,
+        state: size(&fields, "state")?,
+        open_files: fields.required("open-files")?.integer32(0..=1_048_576)?,
+        processes: fields.required("processes")?.integer32(0..=65_536)?,
+        threads: fields.required("threads")?.integer32(0..=65_536)?,
+        file_size: size(&fields, "file-size")?,
+        disk: size(&fields, "disk")?,
+        log_rate: fields.required("log-rate")?.parsed::<Rate>()?.0,
+    };
+    if limits.memory < MEMORY_MIN {
+        let message = format!("a worker needs at least {} itself", Size(MEMORY_MIN));
+        return Err(fields.required("memory")?.error(message));
+    }
+    if limits.message > limits.memory {
+        return Err(fields.required("message")?.error("a message of this size does not fit into `memory`"));
+    }
+    Ok(limits)
+}
+
+fn size(fields: &Fields<'_>, key: &str) -> Result<u64, ParseError> {
+    Ok(fields.required(key)?.parsed::<Size>()?.0)
+}
+
+fn duration(fields: &Fields<'_>, key: &str) -> Result<u64, ParseError> {
+    let field = fields.required(key)?;
+    match field.parsed::<Duration>()? {
+        Duration(0) => Err(field.error(format!("`{}` leaves no time at all", field.path))),
+        Duration(time) => Ok(time),
+    }
+}
+
+/// Each limit with its unit, in the order of [`LIMITS`].
+pub(crate) fn written(limits: &Limits) -> [(&'static str, String); 14] {
+    let Limits { memory, cpu_ms, cpu_share, start_ms, call_ms, message, outstanding, .. } = limits;
+    let Limits { state, open_files, processes, threads, file_size, disk, log_rate, .. } = limits;
+    let texts = [
+        Size(*memory).to_string(),
+        Duration(*cpu_ms).to_string(),
+        Share(*cpu_share).to_string(),
+        Duration(*start_ms).to_string(),
+        Duration(*call_ms).to_string(),
+        Size(*message).to_string(),
+        outstanding.to_string(),
+        Size(*state).to_string(),
+        open_files.to_string(),
+        processes.to_string(),
+        threads.to_string(),
+        Size(*file_size).to_string(),
+        Size(*disk).to_string(),
+        Rate(*log_rate).to_string(),
+    ];
+    let mut texts = texts.into_iter();
+    LIMITS.map(|name| (name, texts.next().unwrap_or_default()))
+}

@@ -1,0 +1,250 @@
+//! Reads a profile.
+
+use hotcell_protocol::{FileAccess, Namespace, Runtime};
+
+use super::{FileRule, HostCallRule, Profile, limits, shipped};
+use crate::error::runtime_name;
+use crate::input::{Document, Field, Fields, ParseError, read_toml};
+use crate::names::{GrantPath, HostCallName, ProfileName};
+use crate::seccomp::{Granted, SyscallSet};
+
+/// The keys of a profile.
+pub(super) const KEYS: [&str; 10] = [
+    "schema", "summary", "runtime", "extends", "landlock", "namespaces", "syscalls", "limits", "file", "host-call",
+];
+
+/// Grants of the design that no worker can be given yet.
+pub(super) const UNBUILT: [&str; 6] = ["connect", "listen", "spawn", "storage", "cgroup", "enforcement"];
+
+/// The first Landlock ABI that governs truncation: before it, a granted read empties a file.
+const LANDLOCK_FOR_FILES: u32 = 3;
+
+/// The newest Landlock ABI that this crate knows.
+const LANDLOCK_MAX: u32 = crate::compile::LANDLOCK_ABI_MAX;
+
+const NAMESPACES: [(&str, Namespace); 3] =
+    [("ipc", Namespace::Ipc), ("network", Namespace::Network), ("uts", Namespace::Uts)];
+
+const WHY_MAX: usize = 1000;
+
+/// Who may write a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Author {
+    /// Reviewers: profiles for plugins.
+    Reviewer,
+    /// This crate: profiles for its own compiler.
+    Internal,
+}
+
+pub(super) fn read(document: &Document<'_>, author: Author) -> Result<Profile, ParseError> {
+    let root = read_toml(*document)?;
+    let known: Vec<&str> = KEYS.into_iter().chain(UNBUILT).collect();
+    let fields = Fields::of_document(document, &root, &known)?;
+    fields.required("schema")?.integer(1..=1)?;
+    for key in UNBUILT {
+        if let Some(field) = fields.optional(key) {
+            let message = format!("`{key}` is not built yet, and hotcell ignores nothing");
+            return Err(field.error(message).with_help("remove it; the plugin then runs without"));
+        }
+    }
+    let name = name_of(document)?;
+    let summary = fields.required("summary")?.text(WHY_MAX)?.to_owned();
+    let mut profile = match fields.optional("extends") {
+        Some(base) => extend(&fields, &base, name, summary)?,
+        None => fresh(&fields, author, name, summary)?,
+    };
+    add_grants(&fields, &mut profile)?;
+    check(&fields, &profile)?;
+    Ok(profile)
+}
+
+/// The name of the file, without folder and `.toml`.
+fn name_of(document: &Document<'_>) -> Result<ProfileName, ParseError> {
+    let file = document.file.rsplit('/').next().unwrap_or_default();
+    let stem = file.strip_suffix(".toml").unwrap_or(file);
+    stem.parse().map_err(|error| {
+        let message = format!("the file's name is the profile's: {error}");
+        document.error(&(0..0), message).with_help("rename the file, such as `my-profile.toml`")
+    })
+}
+
+fn fresh(
+    fields: &Fields<'_>,
+    author: Author,
+    name: ProfileName,
+    summary: String,
+) -> Result<Profile, ParseError> {
+    let landlock = fields.required("landlock")?.integer32(1..=LANDLOCK_MAX)?;
+    Ok(Profile {
+        limits_source: name.to_string(),
+        name,
+        summary,
+        runtimes: runtimes(&fields.required("runtime")?, author)?,
+        landlock,
+        namespaces: Vec::new(),
+        limits: limits::read(&fields.required("limits")?)?,
+        sets: Vec::new(),
+        files: Vec::new(),
+        host_calls: Vec::new(),
+    })
+}
+
+/// A profile that begins with the grants of a shipped one. It may add, not take away; its limits are the shipped ones
+/// or are all written out again.
+fn extend(
+    fields: &Fields<'_>,
+    base: &Field<'_>,
+    name: ProfileName,
+    summary: String,
+) -> Result<Profile, ParseError> {
+    for key in ["runtime", "landlock"] {
+        if let Some(field) = fields.optional(key) {
+            return Err(field.error(format!("`{key}` comes from the profile that this one extends")));
+        }
+    }
+    let base_name = base.choice(&shipped::NAMES.map(|name| (name, name)))?;
+    let profile = match Profile::shipped(base_name) {
+        Some(profile) => profile?,
+        None => return Err(base.error("not a shipped profile")),
+    };
+    let (limits, limits_source) = match fields.optional("limits") {
+        Some(limits) => (limits::read(&limits)?, name.to_string()),
+        None => (profile.limits.clone(), profile.limits_source.clone()),
+    };
+    Ok(Profile { name, summary, limits, limits_source, ..profile })
+}
+
+fn runtimes(field: &Field<'_>, author: Author) -> Result<Vec<Runtime>, ParseError> {
+    const PLUGINS: [Runtime; 4] = [Runtime::Native, Runtime::Core, Runtime::Component, Runtime::Command];
+    let choices: Vec<_> = match author {
+        Author::Reviewer => PLUGINS.map(|runtime| (runtime_name(runtime), runtime)).to_vec(),
+        Author::Internal => vec![(runtime_name(Runtime::Compiler), Runtime::Compiler)],
+    };
+    if matches!(field.node.value, crate::input::Value::Text(_)) {
+        return Ok(vec![field.choice(&choices)?]);
+    }
+    distinct(field, |item| item.choice(&choices))
+}
+
+fn distinct<T: PartialEq>(
+    field: &Field<'_>,
+    read: impl Fn(&Field<'_>) -> Result<T, ParseError>,
+) -> Result<Vec<T>, ParseError> {
+    let mut values = Vec::new();
+    for item in field.items()? {
+        let value = read(&item)?;
+        if values.contains(&value) {
+            return Err(item.error(format!("`{}` names this twice", field.path)));
+        }
+        values.push(value);
+    }
+    Ok(values)
+}
+
+fn add_grants(fields: &Fields<'_>, profile: &mut Profile) -> Result<(), ParseError> {
+    let source = profile.name.to_string();
+    if let Some(field) = fields.optional("namespaces") {
+        for namespace in distinct(&field, |item| item.choice(&NAMESPACES))? {
+            add(&mut profile.namespaces, (namespace, source.clone()), |(known, _)| *known == namespace);
+        }
+    }
+    if let Some(field) = fields.optional("syscalls") {
+        for set in distinct(&field, |item| item.choice(&SyscallSet::NAMES.map(|name| (name, name))))? {
+            let set = SyscallSet::shipped(set)?;
+            let name = set.name;
+            add(&mut profile.sets, set, |known| known.name == name);
+        }
+    }
+    for file in grants(fields, "file")? {
+        profile.files.push(file_rule(&file, &source)?);
+    }
+    for call in grants(fields, "host-call")? {
+        let rule = host_call_rule(&call, &source)?;
+        if profile.host_calls.iter().any(|known| known.name == rule.name) {
+            return Err(call.error(format!("the host call `{}` is granted twice", rule.name)));
+        }
+        profile.host_calls.push(rule);
+    }
+    Ok(())
+}
+
+fn add<T>(list: &mut Vec<T>, value: T, same: impl Fn(&T) -> bool) {
+    if !list.iter().any(same) {
+        list.push(value);
+    }
+}
+
+fn grants<'d>(fields: &Fields<'d>, key: &str) -> Result<Vec<Field<'d>>, ParseError> {
+    match fields.optional(key) {
+        Some(field) if matches!(field.node.value, crate::input::Value::Table(_)) => {
+            Err(field.error(format!("write each grant as `[[{key}]]`")))
+        }
+        Some(field) => field.items(),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn file_rule(field: &Field<'_>, source: &str) -> Result<FileRule, ParseError> {
+    let fields = field.table(&["path", "access", "create", "delete", "why", "risk"])?;
+    let flag = |key| fields.optional(key).map_or(Ok(false), |field| field.flag());
+    let path: GrantPath = fields.required("path")?.parsed()?;
+    let access =
+        fields.required("access")?.choice(&[("read", FileAccess::Read), ("write", FileAccess::Write)])?;
+    let (create, delete) = (flag("create")?, flag("delete")?);
+    let reasons = reasons(&fields)?;
+    if access == FileAccess::Read && (create || delete) {
+        return Err(field.error("`create` and `delete` need `access = \"write\"`"));
+    }
+    if path.is_in_package() && access == FileAccess::Write {
+        return Err(fields.required("path")?.error("the package is read-only"));
+    }
+    if path.is_dangerous(access) && !reasons.has_risk {
+        return Err(fields
+            .required("path")?
+            .error(format!("`{path}` is a dangerous grant, and has no `risk`"))
+            .with_help("add `risk = \"...\"`: what a hostile plugin could do with it"));
+    }
+    Ok(FileRule { path, access, create, delete, source: source.to_owned() })
+}
+
+fn host_call_rule(field: &Field<'_>, source: &str) -> Result<HostCallRule, ParseError> {
+    let fields = field.table(&["name", "why", "risk"])?;
+    let name: HostCallName = fields.required("name")?.parsed()?;
+    reasons(&fields)?;
+    Ok(HostCallRule { name, source: source.to_owned() })
+}
+
+struct Reasons {
+    has_risk: bool,
+}
+
+fn reasons(fields: &Fields<'_>) -> Result<Reasons, ParseError> {
+    fields.required("why")?.text(WHY_MAX)?;
+    let risk = fields.optional("risk").map(|risk| risk.text(WHY_MAX)).transpose()?;
+    Ok(Reasons { has_risk: risk.is_some() })
+}
+
+/// What can only be said of the whole profile.
+fn check(fields: &Fields<'_>, profile: &Profile) -> Result<(), ParseError> {
+    let Some(first) = grants(fields, "file")?.into_iter().next() else { return Ok(()) };
+    if let Some(runtime) =
+        profile.runtimes.iter().find(|runtime| !matches!(runtime, Runtime::Native | Runtime::Command))
+    {
+        let runtime = runtime_name(*runtime);
+        return Err(first.error(format!("runtime `{runtime}` has no files; only `native` and `command` have")));
+    }
+    if profile.landlock < LANDLOCK_FOR_FILES {
+        let message = format!("files need `landlock = {LANDLOCK_FOR_FILES}` or more");
+        return Err(first
+            .error(message)
+            .with_help("below ABI 3 the kernel does not govern truncation, and who may read a file may empty it"));
+    }
+    for granted in Granted::ALL {
+        let granting = profile.files.iter().any(|file| file.grants(granted));
+        if granting && !profile.sets.iter().any(|set| set.when == Some(granted)) {
+            let message = format!("the profile grants files to {granted}, and names no syscall set for it");
+            return Err(first.error(message).with_help(format!("add `files-{granted}` to `syscalls`")));
+        }
+    }
+    Ok(())
+}
