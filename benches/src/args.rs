@@ -34,7 +34,7 @@ pub(crate) struct Args {
     pub(crate) markdown: Option<PathBuf>,
 
     /// The day that the report names; today's by default.
-    #[arg(long, value_name = "YYYY-MM-DD")]
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = date)]
     pub(crate) date: Option<String>,
 
     /// The folder of hotcell's programs; by default the one that this program lies in.
@@ -54,5 +54,26 @@ impl Args {
     /// How much to measure.
     pub(crate) fn effort(&self) -> Effort {
         if self.quick { QUICK } else { FULL }
+    }
+}
+
+fn date(text: &str) -> Result<String, &'static str> {
+    let parts: Vec<&str> = text.split('-').collect();
+    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+    let is_date =
+        lengths == [4, 2, 2] && parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
+    if is_date { Ok(text.to_owned()) } else { Err("a date has the form YYYY-MM-DD") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_has_one_form() {
+        assert_eq!(date("2026-01-31").as_deref(), Ok("2026-01-31"));
+        for bad in ["", "2026-1-31", "31-01-2026", "2026-01-31 ", "2026-01-3x"] {
+            assert!(date(bad).is_err(), "{bad:?}");
+        }
     }
 }

@@ -13,9 +13,9 @@ pub(crate) enum Failure {
         /// Why it failed.
         source: std::io::Error,
     },
-    /// The other end of a floor did something else than echo.
+    /// Something did not do what it is measured for, in words.
     #[error("{0}")]
-    Peer(String),
+    Other(String),
     /// JSON of a floor or of the report.
     #[error("failed to read or write JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -40,7 +40,7 @@ impl Failure {
         Failure::Io { what: what.into(), source }
     }
 
-    pub(crate) fn peer(what: &str) -> Failure {
-        Failure::Peer(what.to_owned())
+    pub(crate) fn other(what: &str) -> Failure {
+        Failure::Other(what.to_owned())
     }
 }

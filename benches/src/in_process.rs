@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use crate::failure::Failure;
 use crate::floor;
-use crate::measure::{Case, Entry, Group, Opened, Samples};
+use crate::group::Group;
+use crate::measure::{Case, Entry, Opened, Samples};
 use crate::placement::Placement;
 use crate::sys::library::LoadedExport;
 

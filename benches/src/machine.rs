@@ -19,6 +19,8 @@ pub(crate) struct Machine {
     pub(crate) user: &'static str,
     /// ISO 8601, UTC.
     pub(crate) date: String,
+    /// Processes that wanted to run during the minute before: on a quiet machine under one.
+    pub(crate) load: String,
 }
 
 impl Machine {
@@ -27,18 +29,27 @@ impl Machine {
         let date = date.unwrap_or_else(today);
         let user = if rustix::process::geteuid().is_root() { "root" } else { "ordinary user" };
         let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-        Ok(Machine { processor: processor()?, cores: processors.count(), kernel, user, date })
+        Ok(Machine { processor: processor()?, cores: processors.count(), kernel, user, date, load: load()? })
     }
 }
 
 fn processor() -> Result<String, Failure> {
-    let text = fs::read_to_string("/proc/cpuinfo").map_err(|source| Failure::io("read /proc/cpuinfo", source))?;
+    let text =
+        fs::read_to_string("/proc/cpuinfo").map_err(|source| Failure::io("read /proc/cpuinfo", source))?;
     // Arm's kernels name no model.
     Ok(model(&text).unwrap_or_else(|| format!("{} (the kernel names no model)", std::env::consts::ARCH)))
 }
 
+fn load() -> Result<String, Failure> {
+    let text =
+        fs::read_to_string("/proc/loadavg").map_err(|source| Failure::io("read /proc/loadavg", source))?;
+    Ok(text.split_whitespace().next().unwrap_or("unknown").to_owned())
+}
+
 fn model(cpuinfo: &str) -> Option<String> {
-    let (_, value) = cpuinfo.lines().find_map(|line| line.split_once(':').filter(|(key, _)| key.trim() == "model name"))?;
+    let (_, value) = cpuinfo
+        .lines()
+        .find_map(|line| line.split_once(':').filter(|(key, _)| key.trim() == "model name"))?;
     Some(value.trim().to_owned())
 }
 
@@ -91,7 +102,10 @@ mod tests {
 
     #[test]
     fn the_model_is_a_whole_value() {
-        assert_eq!(model("processor\t: 0\nmodel name\t: Some CPU @ 2: fast\n").as_deref(), Some("Some CPU @ 2: fast"));
+        assert_eq!(
+            model("processor\t: 0\nmodel name\t: Some CPU @ 2: fast\n").as_deref(),
+            Some("Some CPU @ 2: fast")
+        );
         assert_eq!(model("processor\t: 0\n"), None);
     }
 }

@@ -7,6 +7,7 @@
 mod args;
 mod failure;
 mod floor;
+mod group;
 mod in_process;
 mod isolated;
 mod machine;
@@ -47,11 +48,14 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Failure> {
     let runtimes = Rc::new(Runtimes::default());
-    let hosts = Rc::new(Hosts::new(args, Rc::clone(&runtimes))?);
+    let hosts = Rc::new(Hosts::new(args, Rc::clone(&runtimes)));
     let mut entries = floor::entries(&runtimes);
     entries.extend(in_process::entries(&args.plugins));
     entries.extend(isolated::entries(&hosts, args));
     let entries = select(entries, &args.filter);
+    if entries.is_empty() {
+        return Err(Failure::other("no row has an id that contains the filter; --list prints the ids"));
+    }
     if args.list {
         for entry in &entries {
             println!("{}", id(entry));

@@ -3,75 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
+use crate::group::{Group, Unit};
 use crate::placement::{Placement, Processors};
-
-/// What a row belongs to; floors and peers of one group are compared with each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Group {
-    /// 64 bytes there and back.
-    Call,
-    /// 1 MiB there and back.
-    Mebibyte,
-    /// 16 MiB there and back.
-    SixteenMebibytes,
-    /// A process that starts.
-    Launch,
-    /// Private memory of one process.
-    Memory,
-}
-
-impl Group {
-    /// All, in the order of the report.
-    pub(crate) const ALL: [Group; 5] =
-        [Group::Call, Group::Mebibyte, Group::SixteenMebibytes, Group::Launch, Group::Memory];
-
-    /// Its heading.
-    pub(crate) fn title(self) -> &'static str {
-        match self {
-            Group::Call => "64 bytes there and back",
-            Group::Mebibyte => "1 MiB there and back",
-            Group::SixteenMebibytes => "16 MiB there and back",
-            Group::Launch => "Start of a process, to its end or to a ready plugin",
-            Group::Memory => "Private memory of a process",
-        }
-    }
-
-    /// The start of the ids of its rows, for the filter.
-    pub(crate) fn id(self) -> &'static str {
-        match self {
-            Group::Call => "call-64",
-            Group::Mebibyte => "echo-1m",
-            Group::SixteenMebibytes => "echo-16m",
-            Group::Launch => "launch",
-            Group::Memory => "memory",
-        }
-    }
-
-    /// Bytes of one message in one direction, where messages are what is measured.
-    pub(crate) fn payload(self) -> usize {
-        match self {
-            Group::Mebibyte => 1 << 20,
-            Group::SixteenMebibytes => 16 << 20,
-            Group::Call | Group::Launch | Group::Memory => 64,
-        }
-    }
-
-    /// What its samples count.
-    pub(crate) fn unit(self) -> Unit {
-        if self == Group::Memory { Unit::Bytes } else { Unit::Nanoseconds }
-    }
-}
-
-/// What a sample counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Unit {
-    /// Wall time of one operation.
-    Nanoseconds,
-    /// Memory of one process.
-    Bytes,
-}
 
 /// Samples of one case, in its unit.
 #[derive(Debug, Default)]
@@ -174,6 +107,14 @@ impl Outcome {
             Outcome::Failed { .. } => None,
         }
     }
+
+    fn pending() -> Outcome {
+        Outcome::Failed { not_measured: "no sample was taken".to_owned() }
+    }
+
+    fn failed(failure: &Failure) -> Outcome {
+        Outcome::Failed { not_measured: failure.to_string() }
+    }
 }
 
 /// How much is measured.
@@ -199,12 +140,11 @@ struct Running {
 pub(crate) fn run(entries: Vec<Entry>, effort: Effort, processors: &Processors) -> Vec<Row> {
     let mut running: Vec<Running> = entries.into_iter().map(|entry| open(entry, effort)).collect();
     for round in 1..=effort.rounds {
-        eprint!("\rround {round} of {}", effort.rounds);
+        eprintln!("round {round} of {}", effort.rounds);
         for one in &mut running {
             one.take_turn(processors);
         }
     }
-    eprintln!();
     let mut rows: Vec<Row> = running.into_iter().map(Running::finish).collect();
     compare(&mut rows);
     rows
@@ -215,16 +155,6 @@ fn open(entry: Entry, effort: Effort) -> Running {
     let mut row = Row { name, group, placement, unit: group.unit(), floor, result: Outcome::pending() };
     let case = open().inspect_err(|failure| row.result = Outcome::failed(failure)).ok();
     Running { row, case, samples: Samples::default(), count: (count / effort.divisor).max(1) }
-}
-
-impl Outcome {
-    fn pending() -> Outcome {
-        Outcome::Failed { not_measured: "no sample was taken".to_owned() }
-    }
-
-    fn failed(failure: &Failure) -> Outcome {
-        Outcome::Failed { not_measured: failure.to_string() }
-    }
 }
 
 impl Running {
@@ -269,9 +199,9 @@ fn compare(rows: &mut [Row]) {
     let medians: Vec<_> =
         rows.iter().map(|row| (row.group, row.placement, row.name, row.result.median())).collect();
     for row in rows {
-        let floor = medians
-            .iter()
-            .find(|(group, placement, name, _)| (*group, *placement, *name) == (row.group, row.placement, row.floor));
+        let floor = medians.iter().find(|(group, placement, name, _)| {
+            (*group, *placement, *name) == (row.group, row.placement, row.floor)
+        });
         if let (Outcome::Measured { median, ratio, .. }, Some((.., Some(floor)))) = (&mut row.result, floor) {
             *ratio = (*floor > 0).then(|| *median as f64 / *floor as f64);
         }
@@ -328,7 +258,7 @@ mod tests {
     impl Case for FailsSecondTime {
         fn sample(&mut self, _: usize, samples: &mut Samples) -> Result<(), Failure> {
             samples.add_number(1);
-            if std::mem::replace(&mut self.0, true) { Err(Failure::peer("broke")) } else { Ok(()) }
+            if std::mem::replace(&mut self.0, true) { Err(Failure::other("broke")) } else { Ok(()) }
         }
     }
 

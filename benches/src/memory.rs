@@ -8,7 +8,8 @@ use crate::failure::Failure;
 pub(crate) fn private_bytes(process: i32) -> Result<u64, Failure> {
     let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))
         .map_err(|source| Failure::io("read the memory of a process (not readable)", source))?;
-    parse(&text).ok_or_else(|| Failure::peer("the memory of a process is not readable: it has none any more"))
+    parse(&text)
+        .ok_or_else(|| Failure::other("the memory of a process is not readable: it has none any more"))
 }
 
 fn parse(rollup: &str) -> Option<u64> {

@@ -28,8 +28,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    const ALL: [Role; 6] =
-        [Role::Pipe, Role::Packet, Role::Shared, Role::Stream, Role::Json, Role::Forker];
+    const ALL: [Role; 6] = [Role::Pipe, Role::Packet, Role::Shared, Role::Stream, Role::Json, Role::Forker];
 
     fn name(self) -> &'static str {
         match self {
@@ -94,7 +93,7 @@ pub(crate) fn run_if_asked() -> Result<bool, Failure> {
     }
     let role = Role::ALL.into_iter().find(|known| known.name() == role);
     let (Some(role), Ok(size)) = (role, size.parse()) else {
-        return Err(Failure::peer("unknown role or size of a peer"));
+        return Err(Failure::other("unknown role or size of a peer"));
     };
     die_with_parent()?;
     floor::serve(role, size)?;

@@ -80,7 +80,9 @@ fn place_process(process: i32, set: &CpuSet) -> Result<(), Failure> {
     let entries = match fs::read_dir(format!("/proc/{process}/task")) {
         // It has ended in the meantime.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(|source| Failure::io(format!("list the threads of process {process}"), source))?,
+        other => {
+            other.map_err(|source| Failure::io(format!("list the threads of process {process}"), source))?
+        }
     };
     for thread in entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
         match sched_setaffinity(Pid::from_raw(thread), set) {

@@ -14,7 +14,7 @@ use crate::log::Logger;
 use crate::reentry;
 
 /// The host call that every application answers: one line of text for the log.
-pub const LOG: &str = "log";
+const LOG: &str = "log";
 
 /// Longest error text that a plugin gets, in bytes.
 const ERROR_MAX: usize = 4096;
@@ -158,7 +158,7 @@ mod tests {
     fn handlers() -> Handlers {
         let mut handlers = Handlers::default();
         handlers.register("echo".to_owned(), async |_, input| Ok(input));
-        handlers.register("panic".to_owned(), |_, _| async { panic!("a bug of the application") });
+        handlers.register("panic".to_owned(), |_, _| async { Ok(Vec::with_capacity(usize::MAX)) });
         handlers
     }
 

@@ -74,10 +74,6 @@ impl Error {
         Error::Package { subject: subject.into(), detail: detail.into(), class: Class::Invalid }
     }
 
-    pub(crate) fn refused(subject: impl Into<String>, detail: impl Into<String>) -> Error {
-        Error::Package { subject: subject.into(), detail: detail.into(), class: Class::Refused }
-    }
-
     /// What it means to a caller.
     pub fn class(&self) -> Class {
         match self {

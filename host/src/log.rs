@@ -3,13 +3,15 @@
 //! A flood costs the plugin, not the host: lines over the rate are dropped and counted, and a pipe that delivers more
 //! than a fixed volume per window is left unread until the window ends, so that the plugin blocks.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
-use crate::text::{Lines, escape};
+use crate::text::{LINE_MAX, Lines, escape};
 
 /// Bytes read from a pipe at once.
 const PIECE: usize = 16 << 10;
@@ -39,6 +41,28 @@ impl Stream {
             Stream::Log => "log",
         }
     }
+}
+
+/// Longest input of the log host call that is looked at, in bytes: a line of full length, each byte escaped in JSON.
+const RECORD_MAX: usize = 6 * LINE_MAX;
+
+/// How much a record matters, as its plugin says.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// What the log host call takes.
+#[derive(Debug, Deserialize)]
+struct Record<'a> {
+    level: Level,
+    #[serde(borrow)]
+    message: Cow<'a, str>,
 }
 
 /// Takes the lines of one worker, within the plan's rate.
@@ -87,9 +111,17 @@ impl Logger {
         Logger { plugin: plugin.into(), generation, bucket }
     }
 
-    /// Takes a text of the log host call.
+    /// Takes an input of the log host call: a [`Record`] in JSON, else any text.
     pub(crate) fn log(&self, bytes: &[u8]) {
-        self.line(Stream::Log, &escape(bytes));
+        let bytes = bytes.get(..RECORD_MAX).unwrap_or(bytes);
+        let (level, text) = match serde_json::from_slice::<Record<'_>>(bytes) {
+            Ok(record) => (record.level, escape(record.message.as_bytes())),
+            Err(_) => (Level::Info, escape(bytes)),
+        };
+        if let Some(dropped) = self.admit(&text) {
+            self.report_dropped(Stream::Log, dropped);
+            self.emit(level, Stream::Log, &text);
+        }
     }
 
     /// Reads a pipe to its end.
@@ -107,31 +139,51 @@ impl Logger {
     }
 
     fn line(&self, stream: Stream, line: &str) {
-        let bytes = line.len() as u64 + 1;
-        let passed = self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, Instant::now());
-        let Some(dropped) = passed else { return };
-        if dropped > 0 {
+        if let Some(dropped) = self.admit(line) {
             self.report_dropped(stream, dropped);
+            self.emit(Level::Info, stream, line);
         }
-        tracing::info!(
-            target: "hotcell::plugin",
-            plugin = %self.plugin,
-            generation = self.generation,
-            stream = stream.name(),
-            "{line}"
-        );
+    }
+
+    /// Whether a line is within the rate, and how many were not before it.
+    fn admit(&self, line: &str) -> Option<u64> {
+        let bytes = line.len() as u64 + 1;
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, Instant::now())
+    }
+
+    fn emit(&self, level: Level, stream: Stream, line: &str) {
+        macro_rules! emit {
+            ($level:ident) => {
+                tracing::event!(
+                    target: "hotcell::plugin",
+                    tracing::Level::$level,
+                    plugin = %self.plugin,
+                    generation = self.generation,
+                    stream = stream.name(),
+                    "{line}"
+                )
+            };
+        }
+        match level {
+            Level::Trace => emit!(TRACE),
+            Level::Debug => emit!(DEBUG),
+            Level::Info => emit!(INFO),
+            Level::Warn => emit!(WARN),
+            Level::Error => emit!(ERROR),
+        }
     }
 
     fn finish(&self, stream: Stream) {
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         let dropped = std::mem::take(&mut bucket.dropped);
         drop(bucket);
-        if dropped > 0 {
-            self.report_dropped(stream, dropped);
-        }
+        self.report_dropped(stream, dropped);
     }
 
     fn report_dropped(&self, stream: Stream, dropped: u64) {
+        if dropped == 0 {
+            return;
+        }
         tracing::warn!(
             target: "hotcell::plugin",
             plugin = %self.plugin,

@@ -21,6 +21,8 @@ pub fn escape(bytes: &[u8]) -> String {
         }
         match character {
             '\t' => escaped.push(' '),
+            '\n' => escaped.push_str("\\n"),
+            '\r' => escaped.push_str("\\r"),
             '\\' => escaped.push_str("\\\\"),
             hidden if is_unsafe(hidden) => _ = write!(escaped, "\\u{{{:x}}}", u32::from(hidden)),
             plain => escaped.push(plain),
@@ -45,8 +47,8 @@ pub(crate) struct Lines {
 impl Lines {
     /// Takes the next bytes; hands each finished line to `emit`, escaped.
     pub(crate) fn feed(&mut self, bytes: &[u8], mut emit: impl FnMut(String)) {
-        let mut parts = bytes.split_inclusive(|byte| *byte == b'\n').peekable();
-        while let Some(part) = parts.next() {
+        let parts = bytes.split_inclusive(|byte| *byte == b'\n');
+        for part in parts {
             let (line, ended) = part.strip_suffix(b"\n").map_or((part, false), |line| (line, true));
             for piece in line.chunks(LINE_MAX) {
                 let room = LINE_MAX - self.rest.len().min(LINE_MAX);

@@ -56,7 +56,9 @@ pub enum PolicyError {
         runtime: Runtime,
     },
     /// The manifest names no runtime and nothing has looked into the artifact yet.
-    #[error("the manifest names no `runtime`; compile the module first, or write `\"runtime\": \"core\"`, `\"component\"` or `\"command\"`")]
+    #[error(
+        "the manifest names no `runtime`; compile the module first, or write `\"runtime\": \"core\"`, `\"component\"` or `\"command\"`"
+    )]
     RuntimeUnknown,
     /// The manifest's runtime and the module's differ.
     #[error("the manifest says runtime {}, and the module is a {}", runtime_name(*.declared), runtime_name(*.found))]

@@ -219,7 +219,11 @@ impl GrantPath {
             PlaceKey::Scratch => "/scratch",
             PlaceKey::Root => "",
         };
-        if self.path.is_empty() && !base.is_empty() { base.to_owned() } else { format!("{base}/{}", self.path) }
+        if self.path.is_empty() && !base.is_empty() {
+            base.to_owned()
+        } else {
+            format!("{base}/{}", self.path)
+        }
     }
 }
 

@@ -2,13 +2,13 @@
 
 use hotcell_protocol::{FileAccess, Limits, Namespace, Runtime};
 
+use crate::PolicyError;
 use crate::error::runtime_name;
 use crate::manifest::{Located, Manifest};
 use crate::names::{GrantPath, HostCallName};
 use crate::profile::{FileRule, Profile};
 use crate::seccomp::SyscallSet;
 use crate::units::Size;
-use crate::PolicyError;
 
 /// What a plugin may do: its requests, no more.
 #[derive(Clone, Debug, PartialEq)]
@@ -197,7 +197,10 @@ fn grant_line(wanted: &FileGrant) -> String {
     let create = if wanted.create { ", create = true" } else { "" };
     let delete = if wanted.delete { ", delete = true" } else { "" };
     let risk = if wanted.path.is_dangerous(wanted.access) { ", risk = \"...\"" } else { "" };
-    format!("file = [{{ path = \"{}\", access = \"{access}\"{create}{delete}, why = \"...\"{risk} }}]", wanted.path)
+    format!(
+        "file = [{{ path = \"{}\", access = \"{access}\"{create}{delete}, why = \"...\"{risk} }}]",
+        wanted.path
+    )
 }
 
 fn file_source(rule: &FileRule) -> String {
@@ -229,8 +232,8 @@ fn host_call(name: HostCallName, profile: &str) -> (HostCallName, String) {
 }
 
 fn host_calls(manifest: &Manifest, profile: &Profile) -> Result<Vec<(HostCallName, String)>, PolicyError> {
-    let cover = |call: &Located<HostCallName>| {
-        match profile.host_calls.iter().find(|rule| rule.name == call.value) {
+    let cover =
+        |call: &Located<HostCallName>| match profile.host_calls.iter().find(|rule| rule.name == call.value) {
             Some(rule) => Ok(host_call(call.value.clone(), &rule.source)),
             None => Err(PolicyError::Refused {
                 request: format!("host call `{}`", call.value),
@@ -242,16 +245,11 @@ fn host_calls(manifest: &Manifest, profile: &Profile) -> Result<Vec<(HostCallNam
                     call.value
                 ),
             }),
-        }
-    };
+        };
     manifest.requests.host_calls.iter().map(cover).collect()
 }
 
-fn narrow_file_size(
-    policy: &mut Policy,
-    manifest: &Manifest,
-    profile: &Profile,
-) -> Result<(), PolicyError> {
+fn narrow_file_size(policy: &mut Policy, manifest: &Manifest, profile: &Profile) -> Result<(), PolicyError> {
     let Some(Located { value, line }) = manifest.requests.max_file_size else { return Ok(()) };
     let place = place(manifest, line);
     if value > policy.limits.file_size {

@@ -1,4 +1,37 @@
-//! render
-use crate::Plan;
-/// The plan as text.
-pub fn render(plan: &Plan) -> String { let _ = plan; todo!() }
+//! A plan as text: one fact per line, with its source, so that a diff shows each permission that was widened.
+
+use std::fmt::Write;
+
+use crate::plan::{Plan, Topic};
+
+/// Column of the sources; a longer fact pushes its own further.
+const SOURCE_COLUMN: usize = 100;
+
+/// The plan as text, the same for the same plan.
+pub fn render(plan: &Plan) -> String {
+    let mut text = String::new();
+    let mut topic = None;
+    for fact in &plan.facts {
+        if topic.is_some_and(|last| last != fact.topic) {
+            text.push('\n');
+        }
+        topic = Some(fact.topic);
+        let line = format!("{:<9} {}", word(fact.topic), fact.text);
+        let _ = writeln!(text, "{line:<SOURCE_COLUMN$} # {}", fact.source);
+    }
+    text
+}
+
+fn word(topic: Topic) -> &'static str {
+    match topic {
+        Topic::Plan => "plan",
+        Topic::Limit => "limit",
+        Topic::Rlimit => "rlimit",
+        Topic::Process => "process",
+        Topic::Landlock => "landlock",
+        Topic::File => "file",
+        Topic::HostCall => "host-call",
+        Topic::Syscall => "syscall",
+        Topic::Absent => "absent",
+    }
+}

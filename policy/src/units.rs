@@ -32,7 +32,10 @@ pub(crate) struct Share(pub(crate) u32);
 fn quantity(text: &str, units: &[(&str, u64)], example: &str) -> Result<u64, NameError> {
     let wrong = || {
         let units: Vec<_> = units.iter().map(|(unit, _)| *unit).collect();
-        NameError(format!("write a whole number, a space and one of {}, such as `{example}`", units.join(", ")))
+        NameError(format!(
+            "write a whole number, a space and one of {}, such as `{example}`",
+            units.join(", ")
+        ))
     };
     let (number, unit) = text.split_once(' ').ok_or_else(wrong)?;
     let (_, factor) = units.iter().find(|(known, _)| *known == unit).ok_or_else(wrong)?;
@@ -84,7 +87,8 @@ impl FromStr for Share {
     fn from_str(text: &str) -> Result<Share, NameError> {
         /// 64 whole cores.
         const PERCENT_MAX: u32 = 6400;
-        let number = text.strip_suffix(" %").filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+        let number =
+            text.strip_suffix(" %").filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
         match number.and_then(|number| number.parse::<u32>().ok()) {
             Some(percent @ 1..=PERCENT_MAX) => Ok(Share(percent * 10)),
             _ => Err(NameError("write a share of one core, such as `100 %`".to_owned())),

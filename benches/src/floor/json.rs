@@ -61,7 +61,7 @@ impl Json {
         self.input.read_line(&mut self.line).map_err(hung_up)?;
         let reply: Reply = serde_json::from_str(&self.line)?;
         if reply.id != self.next {
-            return Err(Failure::peer("the other end answered another call"));
+            return Err(Failure::other("the other end answered another call"));
         }
         self.received = reply.output;
         Ok(())

@@ -4,7 +4,8 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, recv, sendmsg, socketpair,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, recv, sendmsg,
+    socketpair,
 };
 
 use super::{check_echo, hung_up, message};
@@ -40,7 +41,7 @@ impl Case for Packet {
                 if receive_all(&self.socket, &mut self.received)? {
                     Ok(())
                 } else {
-                    Err(Failure::peer("the other end hung up"))
+                    Err(Failure::other("the other end hung up"))
                 }
             })?;
         }

@@ -1,6 +1,7 @@
 //! Numbers as people read them, and the cells that both tables have in common.
 
-use crate::measure::{Group, Outcome, Row, Unit};
+use crate::group::{Group, Unit};
+use crate::measure::{Outcome, Row};
 use crate::placement::Placement;
 
 /// A number with its unit and three significant digits or so.
@@ -14,11 +15,14 @@ pub(super) fn number(value: u64, unit: Unit) -> String {
     format!("{} {name}", digits(value / scale))
 }
 
+/// Three significant digits, and no more decimals than that takes.
 fn digits(value: f64) -> String {
     let decimals = match value {
         value if value >= 100.0 || value.fract() == 0.0 => 0,
         value if value >= 10.0 => 1,
-        _ => 2,
+        value if value >= 1.0 => 2,
+        value if value >= 0.1 => 3,
+        _ => 4,
     };
     format!("{value:.decimals$}")
 }
@@ -51,7 +55,8 @@ fn block(group: Group, rows: &[Row]) -> Option<Block<'_>> {
             None => lines.push(Line { name: row.name, floor: row.floor, rows: vec![row] }),
         }
     }
-    let has = |placement: &Placement| rows.iter().any(|row| row.group == group && row.placement == *placement);
+    let has =
+        |placement: &Placement| rows.iter().any(|row| row.group == group && row.placement == *placement);
     let placements = Placement::ALL.into_iter().filter(has).collect();
     (!lines.is_empty()).then_some(Block { group, placements, lines })
 }
@@ -95,6 +100,8 @@ mod tests {
         assert_eq!(time(41_234), "41.2 µs");
         assert_eq!(time(412_345), "412 µs");
         assert_eq!(time(1_500_000_000), "1.50 s");
+        assert_eq!(digits(0.00693), "0.0069");
+        assert_eq!(digits(0.852), "0.852");
         assert_eq!(number(72 * 1024, Unit::Bytes), "72 KiB");
         assert_eq!(number(3 * 1024 * 1024 / 2, Unit::Bytes), "1.50 MiB");
     }

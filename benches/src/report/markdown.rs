@@ -17,8 +17,14 @@ pub(super) fn replace(old: &str, section: &str) -> Option<String> {
 pub(super) fn section(report: &Report) -> String {
     let machine = &report.machine;
     let mut text = format!(
-        "Measured on {}: {}, {} cores, Linux {}, as {}, {} interleaved rounds.\n",
-        machine.date, machine.processor, machine.cores, machine.kernel, machine.user, report.rounds
+        "Measured on {}: {}, {} cores, Linux {}, as {}, {} interleaved rounds, load average before them {}.\n",
+        machine.date,
+        machine.processor,
+        machine.cores,
+        machine.kernel,
+        machine.user,
+        report.rounds,
+        machine.load
     );
     for block in blocks(&report.rows) {
         text.push_str(&format!("\n### {}\n\n{}", block.group.title(), table(&block)));
@@ -31,7 +37,11 @@ pub(super) fn section(report: &Report) -> String {
         text.push_str("\n### Layers in force\n");
     }
     for layers in &report.layers {
-        text.push_str(&format!("\n`{}`:\n\n```\n{}\n```\n", layers.plugin, layers.lines.join("\n")));
+        text.push_str(&format!(
+            "\n`{}`:\n\n```\n{}\n```\n",
+            layers.plugins.join("`, `"),
+            layers.lines.join("\n")
+        ));
     }
     text
 }

@@ -23,10 +23,10 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
 }
 
-/// What confined the workers of one plugin, as its plan says.
+/// What confined the workers of some plugins.
 #[derive(Debug, Serialize)]
 pub(crate) struct Layers {
-    pub(crate) plugin: String,
+    pub(crate) plugins: Vec<String>,
     pub(crate) lines: Vec<String>,
 }
 
@@ -40,16 +40,16 @@ impl Report {
     pub(crate) fn write_json(&self, path: &Path) -> Result<(), Failure> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
-        std::fs::write(path, text)
-            .map_err(|source| Failure::io(format!("write {}", path.display()), source))
+        std::fs::write(path, text).map_err(|source| Failure::io(format!("write {}", path.display()), source))
     }
 
     /// Replaces the figures in a Markdown file.
     pub(crate) fn write_markdown(&self, path: &Path) -> Result<(), Failure> {
         let subject = |verb: &str| format!("{verb} {}", path.display());
         let old = std::fs::read_to_string(path).map_err(|source| Failure::io(subject("read"), source))?;
-        let new = markdown::replace(&old, &markdown::section(self))
-            .ok_or_else(|| Failure::Peer(format!("{} lacks the two markers of the figures", path.display())))?;
+        let new = markdown::replace(&old, &markdown::section(self)).ok_or_else(|| {
+            Failure::Other(format!("{} lacks the two markers of the figures", path.display()))
+        })?;
         std::fs::write(path, new).map_err(|source| Failure::io(subject("write"), source))
     }
 }

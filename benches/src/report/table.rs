@@ -10,8 +10,8 @@ const GAP: &str = "  ";
 pub(super) fn text(report: &Report) -> String {
     let machine = &report.machine;
     let mut text = format!(
-        "{}, {} cores, Linux {}, {}, {}\n",
-        machine.processor, machine.cores, machine.kernel, machine.user, machine.date
+        "{}, {} cores, Linux {}, {}, {}, load before {}\n",
+        machine.processor, machine.cores, machine.kernel, machine.user, machine.date, machine.load
     );
     for block in blocks(&report.rows) {
         text.push_str(&format!("\n{}\n", block.group.title()));
@@ -23,7 +23,7 @@ pub(super) fn text(report: &Report) -> String {
         }
     }
     for layers in &report.layers {
-        text.push_str(&format!("\nLayers of {}\n", layers.plugin));
+        text.push_str(&format!("\nLayers of {}\n", layers.plugins.join(", ")));
         for line in &layers.lines {
             text.push_str(&format!("{GAP}{line}\n"));
         }

@@ -38,10 +38,11 @@ impl LoadedExport {
         // SAFETY: the table is static, as the ABI demands.
         let accepted = unsafe { entry(&raw const TABLE) };
         if accepted != ENTRY_ACCEPTED {
-            return Err(Failure::peer("the library refused to be entered"));
+            return Err(Failure::other("the library refused to be entered"));
         }
         // SAFETY: the ABI gives symbols with this prefix this type.
-        let function = *unsafe { library.get::<ExportFn>(format!("{EXPORT_PREFIX}{export}")) }.map_err(subject)?;
+        let function =
+            *unsafe { library.get::<ExportFn>(format!("{EXPORT_PREFIX}{export}")) }.map_err(subject)?;
         Ok(LoadedExport { function, _library: library })
     }
 
@@ -50,7 +51,7 @@ impl LoadedExport {
         // SAFETY: the library is loaded while `self` lives, and the input outlives the call.
         let status = unsafe { (self.function)(input.as_ptr(), input.len()) };
         let reply = REPLY.take();
-        if status == STATUS_OK { Ok(reply) } else { Err(Failure::peer("the export returned an error")) }
+        if status == STATUS_OK { Ok(reply) } else { Err(Failure::other("the export returned an error")) }
     }
 }
 

@@ -22,7 +22,7 @@ impl Mapping {
         // SAFETY: the kernel picks a free range, so no existing mapping is replaced.
         let base = unsafe { mmap(std::ptr::null_mut(), length, protection, MapFlags::SHARED, file, 0) };
         let base = base.map_err(|errno| Failure::io("map shared memory", errno.into()))?;
-        let base = NonNull::new(base).ok_or_else(|| Failure::peer("shared memory was mapped at zero"))?;
+        let base = NonNull::new(base).ok_or_else(|| Failure::other("shared memory was mapped at zero"))?;
         Ok(Mapping { base, length })
     }
 
@@ -30,7 +30,7 @@ impl Mapping {
     pub(crate) fn word(&self, offset: usize) -> Result<&AtomicU32, Failure> {
         let at = self.range(offset, size_of::<AtomicU32>())?.cast::<AtomicU32>();
         if !at.is_aligned() {
-            return Err(Failure::peer("a word of shared memory is not aligned"));
+            return Err(Failure::other("a word of shared memory is not aligned"));
         }
         // SAFETY: in bounds and aligned, checked above; alive as long as `self`; every access to it is atomic.
         Ok(unsafe { at.as_ref() })
@@ -63,7 +63,7 @@ impl Mapping {
 
     fn range(&self, offset: usize, length: usize) -> Result<NonNull<u8>, Failure> {
         if offset.checked_add(length).is_none_or(|end| end > self.length) {
-            return Err(Failure::peer("a range is outside the shared memory"));
+            return Err(Failure::other("a range is outside the shared memory"));
         }
         // SAFETY: the offset is within the mapping, checked above.
         Ok(unsafe { self.base.cast::<u8>().add(offset) })

@@ -36,7 +36,6 @@ impl Programs {
         let executable =
             std::env::current_exe().map_err(|source| Error::io("find the current executable", source))?;
         let beside = executable.parent().unwrap_or(Path::new("/")).to_owned();
-        // Tests and examples of a cargo build lie one folder below the programs.
         let candidates = [beside.clone(), beside.join("../libexec/hotcell")];
         match candidates.iter().find(|folder| folder.join(LAUNCHER).exists()) {
             Some(folder) => Programs::open(folder),

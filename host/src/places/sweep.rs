@@ -135,7 +135,7 @@ mod tests {
         let tree = home.path().join("tree");
         std::fs::create_dir_all(tree.join("a/b/c")).expect("creates");
         for path in ["a/b", "a"] {
-            std::fs::set_permissions(tree.join(path), std::fs::Permissions::from_mode(0)).expect("chmod");
+            std::fs::set_permissions(tree.join(path), std::fs::Permissions::from_mode(0o0)).expect("chmod");
         }
         remove_tree(&tree).expect("removes");
         remove_tree(&tree).expect("a missing tree is removed already");

@@ -33,8 +33,8 @@ pub(super) struct Call {
 /// How a call ended well.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// A reply, with its part of the host's budget.
-    Reply(Vec<u8>, Option<Share>),
+    /// A reply, with its part of the host's budget, held until the caller has it.
+    Reply(Vec<u8>, #[allow(dead_code, reason = "held, never read")] Option<Share>),
     /// A command's exit code.
     Exited(i32),
 }

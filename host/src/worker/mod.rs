@@ -260,10 +260,6 @@ impl Worker {
         self.process.ended().await;
         self.pumps.drained().await;
     }
-
-    pub(crate) fn generation(&self) -> u32 {
-        self.particulars.generation
-    }
 }
 
 /// One call, and who answers what it asks of the host.

@@ -74,7 +74,8 @@ fn check_platform(policy: &Policy, platform: &Platform) -> Result<(), PolicyErro
 pub(super) fn in_force(policy: &Policy, stage: Stage) -> impl Iterator<Item = &SyscallSet> {
     policy.sets.iter().filter(move |set| {
         let in_stage = set.stage == Stage::Run || stage == Stage::Load;
-        in_stage && set.when.is_none_or(|granted| policy.files.iter().any(|file| grants(file, granted)))
+        let granted = |granted| policy.files.iter().any(|file| grants(file, granted));
+        in_stage && set.runtimes.contains(&policy.runtime) && set.when.is_none_or(granted)
     })
 }
 

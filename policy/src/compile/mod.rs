@@ -50,7 +50,8 @@ pub fn compiler_plan(platform: &Platform) -> Result<Plan, PolicyError> {
         what: format!("the profile of the compiler does not parse: {}", error.message()),
         advice: "this is a fault of hotcell".to_owned(),
     })?;
-    let policy = Policy { plugin: "hotcell's compiler".to_owned(), ..Policy::widest(&profile, Runtime::Compiler)? };
+    let policy =
+        Policy { plugin: "hotcell's compiler".to_owned(), ..Policy::widest(&profile, Runtime::Compiler)? };
     compile(&policy, platform)
 }
 
@@ -60,7 +61,9 @@ fn refuse_unbuilt(policy: &Policy) -> Result<(), PolicyError> {
             return Err(PolicyError::NotBuilt {
                 key: format!("limits.{key}"),
                 place: format!("profile {}", policy.limits_source),
-                advice: format!("write `{key} = 0`: a worker has one thread until all of its descendants can be killed"),
+                advice: format!(
+                    "write `{key} = 0`: a worker has one thread until all of its descendants can be killed"
+                ),
             });
         }
     }

@@ -13,8 +13,9 @@ const WASM_RESERVATION: u64 = 16 << 30;
 /// Private writable memory of the wasm runtime itself and of the module's data.
 const WASM_RUNTIME: u64 = 64 << 20;
 
-/// Descriptors of the worker itself: standard ones, channels, artifact, output.
-const OWN_DESCRIPTORS: u64 = 8;
+/// Descriptors of the worker itself: three standard ones, two channels, artifact, output, its status, the ruleset and a
+/// path while it confines itself, and the event loop of a WASI runtime.
+const OWN_DESCRIPTORS: u64 = 16;
 
 /// The stack that programs expect (ulimit -s on common systems).
 const STACK: u64 = 8 << 20;
@@ -57,8 +58,5 @@ fn memory(policy: &Policy) -> Vec<(Resource, u64, Source)> {
             (memory.saturating_add(WASM_RESERVATION), memory.saturating_add(WASM_RUNTIME))
         }
     };
-    vec![
-        (Resource::AddressSpace, address_space, Some("memory")),
-        (Resource::Data, data, Some("memory")),
-    ]
+    vec![(Resource::AddressSpace, address_space, Some("memory")), (Resource::Data, data, Some("memory"))]
 }

@@ -130,7 +130,8 @@ impl Document<'_> {
             excerpt.push('…');
         }
         let (mut start, mut end) = (excerpt.chars().count(), None);
-        for (offset, character) in line.char_indices().skip(first).take(column - first + WINDOW) {
+        let shown = column - first + WINDOW;
+        for (offset, character) in line.char_indices().skip(first).take(shown) {
             let offset = line_start + offset;
             let width = excerpt.chars().count();
             if offset == span.start {
@@ -146,6 +147,9 @@ impl Document<'_> {
             start = width;
         }
         let end = end.unwrap_or(width);
+        if line.chars().nth(first + shown).is_some() {
+            excerpt.push('…');
+        }
         (excerpt, start..end.max(start))
     }
 }

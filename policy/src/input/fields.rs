@@ -86,7 +86,7 @@ impl<'d> Field<'d> {
         self.document.line(self.node.span.start)
     }
 
-    fn wrong_type(&self, wanted: &str) -> ParseError {
+    pub(crate) fn wrong_type(&self, wanted: &str) -> ParseError {
         self.error(format!("`{}` must be {wanted}, not {}", self.path, self.node.value.kind()))
     }
 
@@ -165,7 +165,8 @@ impl<'d> Field<'d> {
         let Value::Integer(number) = self.node.value else { return Err(self.wrong_type("an integer")) };
         u64::try_from(number).ok().filter(|number| bounds.contains(number)).ok_or_else(|| {
             let (low, high) = (bounds.start(), bounds.end());
-            self.error(format!("`{}` is {number}, outside {low} to {high}", self.path))
+            let bounds = if low == high { format!("not {low}") } else { format!("outside {low} to {high}") };
+            self.error(format!("`{}` is {number}, {bounds}", self.path))
         })
     }
 
@@ -208,7 +209,7 @@ fn join(path: &str, key: &str) -> String {
 }
 
 /// The known word that a mistyped one is closest to, if it is close.
-pub(crate) fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
+fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
     /// Longer words are not mistyped keys, and comparing them costs time.
     const LONGEST: usize = 64;
     if word.len() > LONGEST {

@@ -230,7 +230,8 @@ impl<'d> Reader<'d> {
     }
 
     fn four_digits(&mut self, start: usize) -> Result<u32, ParseError> {
-        let digits = self.rest().get(..4).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let digits =
+            self.rest().get(..4).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
         let Some(digits) = digits else {
             return Err(self.error(start, "`\\u` needs four hexadecimal digits"));
         };

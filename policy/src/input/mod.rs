@@ -8,7 +8,7 @@ mod tree;
 
 pub use diagnostic::ParseError;
 pub(crate) use diagnostic::{Document, Span, is_hidden, shown};
-pub(crate) use fields::{Field, Fields, nearest};
+pub(crate) use fields::{Field, Fields};
 pub(crate) use json::read_json;
 pub(crate) use toml::read_toml;
 pub(crate) use tree::Value;

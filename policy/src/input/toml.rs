@@ -34,7 +34,9 @@ fn convert(span: Span, value: DeValue<'_>, document: &Document<'_>) -> Result<No
         DeValue::Integer(number) => {
             let digits = number.as_str().replace('_', "");
             let parsed = i64::from_str_radix(&digits, number.radix());
-            Value::Integer(parsed.map_err(|_| document.error(&span, "a number that does not fit 64 bits"))?.into())
+            Value::Integer(
+                parsed.map_err(|_| document.error(&span, "a number that does not fit 64 bits"))?.into(),
+            )
         }
         DeValue::Float(_) | DeValue::Datetime(_) => {
             return Err(document.error(&span, "fractions and dates have no place in a profile"));

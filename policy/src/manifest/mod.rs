@@ -47,7 +47,8 @@ impl Manifest {
     /// The first thing that is wrong, with its place.
     pub fn parse(file: &str, text: &[u8]) -> Result<Manifest, ParseError> {
         if text.len() > Manifest::MAX_BYTES {
-            let message = format!("the manifest has {} bytes; at most {} are read", text.len(), Manifest::MAX_BYTES);
+            let message =
+                format!("the manifest has {} bytes; at most {} are read", text.len(), Manifest::MAX_BYTES);
             return Err(Document { file, text: "" }.error(&(0..0), message));
         }
         match std::str::from_utf8(text) {
@@ -55,7 +56,8 @@ impl Manifest {
             Err(error) => {
                 let at = error.valid_up_to();
                 let lossy = String::from_utf8_lossy(text);
-                Err(Document { file, text: &lossy }.error(&(at..at + 1), "the manifest is not UTF-8 from here on"))
+                Err(Document { file, text: &lossy }
+                    .error(&(at..at + 1), "the manifest is not UTF-8 from here on"))
             }
         }
     }

@@ -26,6 +26,13 @@ pub(crate) struct Requests {
     pub(crate) host_calls: Vec<Located<HostCallName>>,
 }
 
+/// Most host calls of one manifest. With the bounds of paths and configuration, it keeps a worker's first message, which
+/// carries all three, within one packet.
+const HOST_CALLS_MAX: usize = 128;
+
+/// Most bytes of all paths together.
+const PATHS_MAX: usize = 4096;
+
 pub(super) fn read(field: &Field<'_>, reading: &mut Reading) -> Result<Requests, ParseError> {
     let fields = field.table(&children("permissions"))?;
     let mut requests = Requests::default();
@@ -34,6 +41,9 @@ pub(super) fn read(field: &Field<'_>, reading: &mut Reading) -> Result<Requests,
     }
     if let Some(host_calls) = fields.optional("host_calls") {
         requests.host_calls = located(&host_calls)?;
+        if requests.host_calls.len() > HOST_CALLS_MAX {
+            return Err(host_calls.error(format!("more than {HOST_CALLS_MAX} host calls")));
+        }
     }
     for key in ["ui", "voice", "terminal"] {
         if let Some(calls) = fields.optional(key) {
@@ -88,6 +98,10 @@ fn read_filesystem(field: &Field<'_>, requests: &mut Requests) -> Result<(), Par
         requests.write_paths = located(&paths)?;
         refuse_package(&paths, &requests.write_paths)?;
     }
+    let paths = requests.read_paths.iter().chain(&requests.write_paths);
+    if paths.map(|path| path.value.path().len()).sum::<usize>() > PATHS_MAX {
+        return Err(field.error(format!("the paths have more than {PATHS_MAX} bytes together")));
+    }
     for (key, wanted) in
         [("create_files", &mut requests.create_files), ("delete_files", &mut requests.delete_files)]
     {
@@ -121,7 +135,8 @@ fn size(field: &Field<'_>) -> Result<u64, ParseError> {
     const BYTES_MAX: u64 = 1 << 60;
     match field.node.value {
         Value::Integer(_) => field.integer(0..=BYTES_MAX),
-        _ => field.parsed::<Size>().map(|size| size.0),
+        Value::Text(_) => field.parsed::<Size>().map(|size| size.0),
+        _ => Err(field.wrong_type("a size such as `64 MiB`, or whole bytes")),
     }
 }
 

@@ -9,6 +9,9 @@ use crate::error::runtime_name;
 use crate::input::{Document, Field, Fields, ParseError, read_json};
 use crate::names::PackagePath;
 
+/// Largest configuration, in bytes of JSON without white space.
+const CONFIG_MAX: usize = 24 * 1024;
+
 /// A key that asks for something that is not built, and its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unbuilt {
@@ -65,7 +68,7 @@ pub(super) fn read(document: &Document<'_>) -> Result<Manifest, ParseError> {
         artifact: read_artifact(&fields)?,
         runtime: artifact_runtime,
         requests,
-        config: fields.optional("config").map(|config| config.node.value.to_json()),
+        config: fields.optional("config").map(|field| read_config(&field)).transpose()?,
         profile,
         profile_line,
         unbuilt: reading.unbuilt,
@@ -74,6 +77,18 @@ pub(super) fn read(document: &Document<'_>) -> Result<Manifest, ParseError> {
 
 fn optional_text(fields: &Fields<'_>, key: &str) -> Result<Option<String>, ParseError> {
     fields.optional(key).map(|field| text(&field).map(str::to_owned)).transpose()
+}
+
+/// Any JSON, within what one packet carries to the worker.
+fn read_config(field: &Field<'_>) -> Result<serde_json::Value, ParseError> {
+    let config = field.node.value.to_json();
+    let length = config.to_string().len();
+    if length > CONFIG_MAX {
+        let message =
+            format!("`config` has {length} bytes without white space; at most {CONFIG_MAX} reach the plugin");
+        return Err(field.error(message).with_help("keep large data in a file of the package"));
+    }
+    Ok(config)
 }
 
 fn read_version(field: &Field<'_>) -> Result<semver::Version, ParseError> {
@@ -122,7 +137,9 @@ fn read_artifact(fields: &Fields<'_>) -> Result<PackagePath, ParseError> {
         PluginType::Dylib => ("dylib_path", "wasm_path"),
     };
     if let Some(wrong) = fields.optional(other) {
-        return Err(wrong.error(format!("`{other}` belongs to the other `plugin_type`; this one has `{own}`")));
+        return Err(
+            wrong.error(format!("`{other}` belongs to the other `plugin_type`; this one has `{own}`"))
+        );
     }
     let Some(artifacts) = fields.optional("artifacts") else {
         return fields.required(own)?.parsed();

@@ -21,10 +21,8 @@ fn table(path: &str) -> Map<String, Value> {
     let members = || KEYS.iter().filter_map(|key| Some((child_of(key.path, path)?, key)));
     let properties: Map<String, Value> =
         members().map(|(name, key)| (name.to_owned(), Value::Object(schema_of(key)))).collect();
-    let required: Vec<&str> = members()
-        .filter(|(_, key)| matches!(key.need, Need::Required))
-        .map(|(name, _)| name)
-        .collect();
+    let required: Vec<&str> =
+        members().filter(|(_, key)| matches!(key.need, Need::Required)).map(|(name, _)| name).collect();
     let mut schema = Map::new();
     schema.insert("type".to_owned(), json!("object"));
     match KEYS.iter().find(|key| key.path == join(path, "*")) {
@@ -63,8 +61,12 @@ fn schema_of(key: &Key) -> Map<String, Value> {
         Kind::Table => table(key.path),
         Kind::Text(max) => object(json!({ "type": "string", "minLength": 1, "maxLength": max })),
     };
-    let note = if key.built { "" } else { " (not built yet)" };
-    schema.insert("description".to_owned(), json!(format!("{}{note}", key.about)));
+    let absent = match key.need {
+        Need::Required => String::new(),
+        Need::Else(meaning) => format!("; if absent: {meaning}"),
+    };
+    let note = if key.built { "" } else { "; not built yet" };
+    schema.insert("description".to_owned(), json!(format!("{}{absent}{note}", key.about)));
     schema
 }
 

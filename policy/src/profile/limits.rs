@@ -2,11 +2,11 @@
 
 use hotcell_protocol::Limits;
 
-use crate::input::{Field, Fields, ParseError};
+use crate::input::{Field, Fields, ParseError, Value};
 use crate::units::{Duration, Rate, Share, Size};
 
 /// The keys of `[limits]`, in the order of plans.
-pub(crate) const LIMITS: [&str; 14] = [
+pub(super) const LIMITS: [&str; 14] = [
     "memory",
     "cpu",
     "cpu-share",
@@ -31,7 +31,7 @@ pub(super) fn read(field: &Field<'_>) -> Result<Limits, ParseError> {
     let limits = Limits {
         memory: size(&fields, "memory")?,
         cpu_ms: duration(&fields, "cpu")?,
-        cpu_share: fields.required("cpu-share")?.parsed::<Share>()?.0,
+        cpu_share: quantity::<Share>(&fields, "cpu-share", "100 %")?.0,
         start_ms: duration(&fields, "start")?,
         call_ms: duration(&fields, "call")?,
         message: size(&fields, "message")?,
@@ -42,7 +42,7 @@ pub(super) fn read(field: &Field<'_>) -> Result<Limits, ParseError> {
         threads: fields.required("threads")?.integer32(0..=65_536)?,
         file_size: size(&fields, "file-size")?,
         disk: size(&fields, "disk")?,
-        log_rate: fields.required("log-rate")?.parsed::<Rate>()?.0,
+        log_rate: quantity::<Rate>(&fields, "log-rate", "64 KiB/s")?.0,
     };
     if limits.memory < MEMORY_MIN {
         let message = format!("a worker needs at least {} itself", Size(MEMORY_MIN));
@@ -55,13 +55,24 @@ pub(super) fn read(field: &Field<'_>) -> Result<Limits, ParseError> {
 }
 
 fn size(fields: &Fields<'_>, key: &str) -> Result<u64, ParseError> {
-    Ok(fields.required(key)?.parsed::<Size>()?.0)
+    Ok(quantity::<Size>(fields, key, "64 MiB")?.0)
+}
+
+/// A quantity with its unit.
+fn quantity<T>(fields: &Fields<'_>, key: &str, example: &str) -> Result<T, ParseError>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let field = fields.required(key)?;
+    match field.node.value {
+        Value::Text(_) => field.parsed(),
+        _ => Err(field.wrong_type(&format!("a quantity with its unit, such as `\"{example}\"`"))),
+    }
 }
 
 fn duration(fields: &Fields<'_>, key: &str) -> Result<u64, ParseError> {
-    let field = fields.required(key)?;
-    match field.parsed::<Duration>()? {
-        Duration(0) => Err(field.error(format!("`{}` leaves no time at all", field.path))),
+    match quantity::<Duration>(fields, key, "500 ms")? {
+        Duration(0) => Err(fields.required(key)?.error(format!("`limits.{key}` leaves no time at all"))),
         Duration(time) => Ok(time),
     }
 }

@@ -9,7 +9,7 @@ mod shipped;
 
 use hotcell_protocol::{FileAccess, Limits, Namespace, Runtime};
 
-pub(crate) use limits::{LIMITS, written};
+pub(crate) use limits::written;
 
 use crate::input::{Document, ParseError};
 use crate::names::{GrantPath, HostCallName, ProfileName};

@@ -10,7 +10,16 @@ use crate::seccomp::{Granted, SyscallSet};
 
 /// The keys of a profile.
 pub(super) const KEYS: [&str; 10] = [
-    "schema", "summary", "runtime", "extends", "landlock", "namespaces", "syscalls", "limits", "file", "host-call",
+    "schema",
+    "summary",
+    "runtime",
+    "extends",
+    "landlock",
+    "namespaces",
+    "syscalls",
+    "limits",
+    "file",
+    "host-call",
 ];
 
 /// Grants of the design that no worker can be given yet.
@@ -149,8 +158,7 @@ fn add_grants(fields: &Fields<'_>, profile: &mut Profile) -> Result<(), ParseErr
         }
     }
     if let Some(field) = fields.optional("syscalls") {
-        for set in distinct(&field, |item| item.choice(&SyscallSet::NAMES.map(|name| (name, name))))? {
-            let set = SyscallSet::shipped(set)?;
+        for set in distinct(&field, |item| syscall_set(item, &profile.runtimes))? {
             let name = set.name;
             add(&mut profile.sets, set, |known| known.name == name);
         }
@@ -166,6 +174,17 @@ fn add_grants(fields: &Fields<'_>, profile: &mut Profile) -> Result<(), ParseErr
         profile.host_calls.push(rule);
     }
     Ok(())
+}
+
+fn syscall_set(field: &Field<'_>, runtimes: &[Runtime]) -> Result<SyscallSet, ParseError> {
+    let set = SyscallSet::shipped(field.choice(&SyscallSet::NAMES.map(|name| (name, name)))?)?;
+    if runtimes.iter().any(|runtime| set.runtimes.contains(runtime)) {
+        return Ok(set);
+    }
+    let words: Vec<_> = set.runtimes.iter().map(|runtime| runtime_name(*runtime)).collect();
+    let message =
+        format!("the set `{}` is for {}, and the profile is for none of these", set.name, words.join(", "));
+    Err(field.error(message).with_help("remove it"))
 }
 
 fn add<T>(list: &mut Vec<T>, value: T, same: impl Fn(&T) -> bool) {
@@ -231,18 +250,21 @@ fn check(fields: &Fields<'_>, profile: &Profile) -> Result<(), ParseError> {
         profile.runtimes.iter().find(|runtime| !matches!(runtime, Runtime::Native | Runtime::Command))
     {
         let runtime = runtime_name(*runtime);
-        return Err(first.error(format!("runtime `{runtime}` has no files; only `native` and `command` have")));
+        return Err(
+            first.error(format!("runtime `{runtime}` has no files; only `native` and `command` have"))
+        );
     }
     if profile.landlock < LANDLOCK_FOR_FILES {
         let message = format!("files need `landlock = {LANDLOCK_FOR_FILES}` or more");
-        return Err(first
-            .error(message)
-            .with_help("below ABI 3 the kernel does not govern truncation, and who may read a file may empty it"));
+        return Err(first.error(message).with_help(
+            "below ABI 3 the kernel does not govern truncation, and who may read a file may empty it",
+        ));
     }
     for granted in Granted::ALL {
         let granting = profile.files.iter().any(|file| file.grants(granted));
         if granting && !profile.sets.iter().any(|set| set.when == Some(granted)) {
-            let message = format!("the profile grants files to {granted}, and names no syscall set for it");
+            let message =
+                format!("the profile grants files for `{granted}`, and names no syscall set for that");
             return Err(first.error(message).with_help(format!("add `files-{granted}` to `syscalls`")));
         }
     }

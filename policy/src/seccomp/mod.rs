@@ -7,8 +7,10 @@ mod assemble;
 mod evaluate;
 mod names;
 mod set;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use assemble::{Alternative, Table, TooLong, assemble};
+pub(crate) use assemble::{Alternative, Table, assemble};
 pub use evaluate::{Action, SeccompData, evaluate, for_pid};
 pub use names::syscall_name;
 pub(crate) use names::syscall_number;

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use hotcell_protocol::Runtime;
+
 use super::names::is_syscall;
+use crate::error::runtime_name;
 use crate::input::{Document, Field, Fields, ParseError, Value, read_toml};
 
 /// When a set is in force.
@@ -47,6 +50,8 @@ impl fmt::Display for Granted {
 pub(crate) struct SyscallSet {
     pub(crate) name: &'static str,
     pub(crate) stage: Stage,
+    /// The runtimes that may have it; in a profile for several, the others do not get it.
+    pub(crate) runtimes: Vec<Runtime>,
     /// The set is in force only where a file is granted so.
     pub(crate) when: Option<Granted>,
     pub(crate) rules: Vec<Rule>,
@@ -103,9 +108,13 @@ const SHIPPED: [(&str, &str); 11] = [
 ];
 
 /// errno(3), for answers; the numbers are those of both architectures.
-const ERRNOS: [(&str, u16); 5] = [("EPERM", 1), ("EACCES", 13), ("EINVAL", 22), ("ENOTTY", 25), ("ENOSYS", 38)];
+const ERRNOS: [(&str, u16); 5] =
+    [("EPERM", 1), ("EACCES", 13), ("EINVAL", 22), ("ENOTTY", 25), ("ENOSYS", 38)];
 
 const TEXT_MAX: usize = 1000;
+
+const RUNTIMES: [Runtime; 5] =
+    [Runtime::Native, Runtime::Core, Runtime::Component, Runtime::Command, Runtime::Compiler];
 
 impl SyscallSet {
     /// The names of the shipped sets.
@@ -128,16 +137,22 @@ impl SyscallSet {
 
     fn parse(name: &'static str, document: &Document<'_>) -> Result<SyscallSet, ParseError> {
         let root = read_toml(*document)?;
-        let fields =
-            Fields::of_document(document, &root, &["schema", "summary", "stage", "when", "syscall"])?;
+        let fields = Fields::of_document(
+            document,
+            &root,
+            &["schema", "summary", "stage", "runtimes", "when", "syscall"],
+        )?;
         fields.required("schema")?.integer(1..=1)?;
         fields.required("summary")?.text(TEXT_MAX)?;
         let stage = fields.required("stage")?.choice(&[("load", Stage::Load), ("run", Stage::Run)])?;
+        let runtimes = fields.required("runtimes")?.items()?;
+        let runtimes =
+            runtimes.iter().map(|item| item.choice(&RUNTIMES.map(|known| (runtime_name(known), known))));
         let granted = Granted::ALL.map(|granted| (granted.name(), granted));
         let when = fields.optional("when").map(|when| when.choice(&granted)).transpose()?;
         let rules = fields.required("syscall")?.items()?;
         let rules = rules.iter().map(rule).collect::<Result<_, _>>()?;
-        Ok(SyscallSet { name, stage, when, rules })
+        Ok(SyscallSet { name, stage, runtimes: runtimes.collect::<Result<_, _>>()?, when, rules })
     }
 }
 
@@ -166,7 +181,11 @@ fn rule(field: &Field<'_>) -> Result<Rule, ParseError> {
 /// A name that at least one architecture knows.
 fn syscall(field: &Field<'_>) -> Result<String, ParseError> {
     let name = field.text(TEXT_MAX)?;
-    if is_syscall(name) { Ok(name.to_owned()) } else { Err(field.error("no architecture has this system call")) }
+    if is_syscall(name) {
+        Ok(name.to_owned())
+    } else {
+        Err(field.error("no architecture has this system call"))
+    }
 }
 
 fn condition(field: &Field<'_>) -> Result<Condition, ParseError> {
@@ -205,12 +224,22 @@ impl fmt::Display for Condition {
         match &self.wanted {
             Wanted::SelfPid => f.write_str(" == self-pid"),
             Wanted::OneOf(values) => match values.as_slice() {
-                [value] => write!(f, " == {value:#x}"),
+                [value] => write!(f, " == {}", self.written(*value)),
                 values => {
-                    let values: Vec<_> = values.iter().map(|value| format!("{value:#x}")).collect();
+                    let values: Vec<_> = values.iter().map(|value| self.written(*value)).collect();
                     write!(f, " in {{{}}}", values.join(", "))
                 }
             },
         }
+    }
+}
+
+impl Condition {
+    /// Flags in hexadecimal, as their manual pages write them; counts and commands in decimal.
+    fn written(&self, value: u64) -> String {
+        /// ioctl(2) requests begin here.
+        const REQUESTS: u64 = 0x1000;
+        let masked = self.mask & u64::from(u32::MAX) != u64::from(u32::MAX);
+        if masked || value >= REQUESTS { format!("{value:#x}") } else { value.to_string() }
     }
 }

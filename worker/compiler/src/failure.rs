@@ -55,7 +55,10 @@ pub(crate) fn explain(wasm: &[u8], error: &wasmtime::Error) -> CompileFailure {
 pub(crate) fn refuse_invalid(wasm: &[u8], error: &wasmparser::BinaryReaderError) -> CompileFailure {
     let known = Validator::new_with_features(WasmFeatures::all()).validate_all(wasm).is_ok();
     if known {
-        return failure(FailureKind::Unsupported, format!("the module uses a feature that is switched off: {error}"));
+        return failure(
+            FailureKind::Unsupported,
+            format!("the module uses a feature that is switched off: {error}"),
+        );
     }
     failure(FailureKind::Malformed, format!("not valid WebAssembly: {error}"))
 }

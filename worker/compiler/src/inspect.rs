@@ -105,9 +105,9 @@ fn cut(names: impl Iterator<Item = String>) -> Vec<String> {
 
 /// Validates everything but function bodies, which the compiler does while it translates them.
 pub(crate) fn inspect(wasm: &[u8]) -> Result<Facts, CompileFailure> {
-    read(wasm).map_err(|error| refuse_invalid(wasm, &error))?.ok_or_else(|| {
-        failure(FailureKind::Malformed, "not valid WebAssembly: the module does not end")
-    })
+    read(wasm)
+        .map_err(|error| refuse_invalid(wasm, &error))?
+        .ok_or_else(|| failure(FailureKind::Malformed, "not valid WebAssembly: the module does not end"))
 }
 
 fn read(wasm: &[u8]) -> Result<Option<Facts>, wasmparser::BinaryReaderError> {
@@ -169,11 +169,13 @@ impl Names {
             let import = match types.component_item_for_import(name).map(|item| item.ty) {
                 Some(ComponentEntityType::Instance(id)) => {
                     let exports = types.get(id).map(|instance| instance.exports.iter());
-                    let functions = exports.into_iter().flatten().filter(|(_, item)| is_linked(item.ty)).count();
+                    let functions =
+                        exports.into_iter().flatten().filter(|(_, item)| is_linked(item.ty)).count();
                     Import::Interface { functions }
                 }
                 Some(ComponentEntityType::Func(_)) => Import::Other("a function outside of an interface"),
-                Some(ComponentEntityType::Type { .. }) => Import::Interface { functions: 0 },
+                // The name of a type, which needs nobody to provide it.
+                Some(ComponentEntityType::Type { .. }) => continue,
                 _ => Import::Other("a module, component or value"),
             };
             imports.push((String::new(), name.clone(), import));

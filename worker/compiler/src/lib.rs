@@ -40,7 +40,8 @@ pub fn warm() -> Result<(), String> {
 
 fn engine() -> Result<&'static Engine, String> {
     static ENGINE: OnceLock<Result<Engine, String>> = OnceLock::new();
-    let made = ENGINE.get_or_init(|| Engine::new(&hotcell_engine::config()).map_err(|error| format!("{error:#}")));
+    let made =
+        ENGINE.get_or_init(|| Engine::new(&hotcell_engine::config()).map_err(|error| format!("{error:#}")));
     made.as_ref().map_err(Clone::clone)
 }
 
@@ -68,7 +69,9 @@ pub fn compile(source: Vec<u8>, request: &CompileRequest) -> Result<Compiled, Co
 /// What the module can be, against what the manifest says it is.
 fn choose(facts: &Facts, wanted: Option<Runtime>) -> Result<Runtime, CompileFailure> {
     let found = match (facts.kind, facts.is_command) {
-        (Kind::Component, true) | (Kind::Core, true) if wanted != Some(facts.kind.library()) => Runtime::Command,
+        (Kind::Component, true) | (Kind::Core, true) if wanted != Some(facts.kind.library()) => {
+            Runtime::Command
+        }
         (kind, _) => kind.library(),
     };
     let wanted = match wanted {

@@ -110,7 +110,11 @@ fn core(module: &str, name: &str, import: &Import) -> Result<(), String> {
         (abi::IMPORT_MODULE, abi::HOST_CALL) => FuncType::new([I32; 4], [I64]),
         (abi::IMPORT_MODULE, abi::HOST_TAKE) => FuncType::new([I32; 2], [I32]),
         (PREVIEW1, _) => return Err("a core plugin has no WASI; a command with `_start` has".to_owned()),
-        _ => return Err("a core plugin can import `reply`, `host_call` and `host_take` of `hotcell` only".to_owned()),
+        _ => {
+            return Err(
+                "a core plugin can import `reply`, `host_call` and `host_take` of `hotcell` only".to_owned()
+            );
+        }
     };
     match import {
         Import::Function(found) if *found == wanted => Ok(()),

@@ -85,9 +85,18 @@ fn an_import_that_no_runtime_offers_is_refused_by_name() {
         (r#"(module (import "env" "abort" (func)))"#, "env.abort"),
         (r#"(module (import "hotcell" "replay" (func (param i32 i32))))"#, "hotcell.replay"),
         (r#"(module (import "hotcell" "memory" (memory 1)))"#, "hotcell.memory"),
-        (r#"(module (import "wasi_snapshot_preview1" "fd_evil" (func)) (func (export "_start")))"#, "fd_evil"),
-        (r#"(component (import "wasi:sockets/tcp@0.2.0" (instance (export "f" (func)))))"#, "wasi:sockets/tcp@0.2.0"),
-        (r#"(component (import "wasi:http/types@0.2.0" (instance (export "f" (func)))))"#, "wasi:http/types@0.2.0"),
+        (
+            r#"(module (import "wasi_snapshot_preview1" "fd_evil" (func)) (func (export "_start")))"#,
+            "fd_evil",
+        ),
+        (
+            r#"(component (import "wasi:sockets/tcp@0.2.0" (instance (export "f" (func)))))"#,
+            "wasi:sockets/tcp@0.2.0",
+        ),
+        (
+            r#"(component (import "wasi:http/types@0.2.0" (instance (export "f" (func)))))"#,
+            "wasi:http/types@0.2.0",
+        ),
         (r#"(component (import "loose" (func)))"#, "loose"),
     ] {
         let (kind, message) = refusal(source, None);
@@ -124,7 +133,8 @@ fn features_that_are_off_are_unsupported_not_malformed() {
 
 #[test]
 fn what_is_not_wasm_is_malformed() {
-    let truncated = compile(b"\0asm\x01\0\0\0\x01\xff\xff\xff\xff\x0f".to_vec(), &CompileRequest { runtime: None });
+    let truncated =
+        compile(b"\0asm\x01\0\0\0\x01\xff\xff\xff\xff\x0f".to_vec(), &CompileRequest { runtime: None });
     assert_eq!(truncated.expect_err("is refused").kind, FailureKind::Malformed);
     let header = compile(b"\0asm".to_vec(), &CompileRequest { runtime: None });
     assert_eq!(header.expect_err("is refused").kind, FailureKind::Malformed);

@@ -24,21 +24,24 @@ impl Compiler {
         let internal = |message: &str| failure(FailureKind::Unsupported, message);
         let request: CompileRequest =
             codec::decode(input).map_err(|error| internal(&format!("the request is malformed: {error}")))?;
-        let source = self.source.take().ok_or_else(|| internal("this compiler has compiled its module already"))?;
+        let source =
+            self.source.take().ok_or_else(|| internal("this compiler has compiled its module already"))?;
         let mut output = self.output.take().ok_or_else(|| internal("the host sent no output"))?;
         let compiled = crate::compile(source, &request)?;
         output.write_all(&compiled.code).map_err(|error| {
             let len = compiled.code.len();
             failure(FailureKind::TooLarge, format!("failed to write {len} bytes of native code: {error}"))
         })?;
-        codec::encode(&compiled.description).map_err(|error| internal(&format!("failed to describe it: {error}")))
+        codec::encode(&compiled.description)
+            .map_err(|error| internal(&format!("failed to describe it: {error}")))
     }
 }
 
 impl Runtime for Compiler {
     fn load(_: &Confined, started: &mut Started) -> Result<Compiler, Failure> {
         let artifact = started.artifact.take().ok_or_else(|| load_failure("the host sent no module"))?;
-        let source = read(&artifact).map_err(|error| load_failure(format!("failed to read the module: {error}")))?;
+        let source =
+            read(&artifact).map_err(|error| load_failure(format!("failed to read the module: {error}")))?;
         Ok(Compiler { source: Some(source), output: started.output.take() })
     }
 

@@ -39,7 +39,9 @@ pub(crate) fn component(file: &File) -> Result<component::Component, Failure> {
 
 /// Maps whichever of the two it is.
 pub(crate) fn either(file: File) -> Result<Artifact, Failure> {
-    if is_component(&file).map_err(|error| load_failure(format!("failed to read the compiled plugin: {error}")))? {
+    if is_component(&file)
+        .map_err(|error| load_failure(format!("failed to read the compiled plugin: {error}")))?
+    {
         return Ok(Artifact::Component(component(&file)?));
     }
     Ok(Artifact::Module(module(file)?))

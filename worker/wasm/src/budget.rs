@@ -30,7 +30,9 @@ impl Budget {
     /// Why a start failed, if the limit is why.
     pub(crate) fn refusal(&self) -> Option<String> {
         let (asked, limit) = (self.refused?, self.limit);
-        Some(format!("the plugin asks for {asked} bytes of memory before it runs; the limit `memory` is {limit} bytes"))
+        Some(format!(
+            "the plugin asks for {asked} bytes of memory before it runs; the limit `memory` is {limit} bytes"
+        ))
     }
 
     fn spend(&mut self, step: usize, desired: usize) -> bool {

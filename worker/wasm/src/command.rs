@@ -1,6 +1,7 @@
 //! A WASI command: run once, with arguments and stdio, to its exit code.
 
 use std::fs::File;
+use std::sync::OnceLock;
 
 use hotcell_protocol::{Failure, ReplyStatus, Start};
 use hotcell_worker::{Link, Reply, load_failure};
@@ -15,7 +16,7 @@ use crate::engine::engine;
 use crate::export::Exports;
 use crate::guest::{self, Guest, ModuleGuest, drive};
 use crate::imports;
-use crate::trap::Fault;
+use crate::trap::{Fault, failed};
 use crate::wasi;
 
 /// The one export of a command, as a call names it.
@@ -48,12 +49,17 @@ impl Command {
         let mut context = wasi::command_context(start)?;
         let program = match artifact::either(file)? {
             Artifact::Module(module) => {
-                let code = link_module(&module).map_err(|error| failed("link the command", &error))?;
-                Program::Module { store: guest::module_store(context.build_p1(), start)?, code, instance: None }
+                let linker = linker().map_err(load_failure)?;
+                let code = linker.instantiate_pre(&module).map_err(|error| link_failure(&error))?;
+                Program::Module {
+                    store: guest::module_store(context.build_p1(), start)?,
+                    code,
+                    instance: None,
+                }
             }
             Artifact::Component(component) => {
                 let linker = imports::linker().map_err(load_failure)?;
-                let code = linker.instantiate_pre(&component).map_err(|error| failed("link the command", &error))?;
+                let code = linker.instantiate_pre(&component).map_err(|error| link_failure(&error))?;
                 let exports = Exports::of(&component).map_err(load_failure)?;
                 let run = exports
                     .starting(RUN_FUNCTION)
@@ -95,10 +101,19 @@ impl Command {
     }
 }
 
-fn link_module(module: &wasmtime::Module) -> wasmtime::Result<InstancePre<ModuleGuest>> {
-    let mut linker = Linker::new(engine().map_err(wasmtime::Error::msg)?);
-    p1::add_to_linker_async(&mut linker, |guest: &mut ModuleGuest| &mut guest.wasi)?;
-    linker.instantiate_pre(module)
+/// The functions of WASI 0.1, made once by the launcher.
+///
+/// # Errors
+/// Two definitions collide: a fault of the build.
+pub(crate) fn linker() -> Result<&'static Linker<ModuleGuest>, String> {
+    static LINKER: OnceLock<Result<Linker<ModuleGuest>, String>> = OnceLock::new();
+    let made = LINKER.get_or_init(|| {
+        let mut linker = Linker::new(engine()?);
+        p1::add_to_linker_async(&mut linker, |guest: &mut ModuleGuest| &mut guest.wasi)
+            .map_err(|error| format!("failed to prepare the imports: {error:#}"))?;
+        Ok(linker)
+    });
+    made.as_ref().map_err(Clone::clone)
 }
 
 fn run_module(
@@ -137,11 +152,12 @@ fn verdict(outcome: Result<wasmtime::Result<i32>, Fault>) -> Reply {
     }
 }
 
-fn failed(what: &str, error: &wasmtime::Error) -> Failure {
-    load_failure(format!("failed to {what}: {}", Fault::of(error).text()))
-}
-
 /// Why a guest did not start: the limit, if it was the limit.
 pub(crate) fn start_failure(refusal: Option<String>, fault: &Fault) -> Failure {
-    load_failure(refusal.unwrap_or_else(|| format!("failed to start the plugin: {}", fault.text())))
+    failed(&refusal.unwrap_or_else(|| format!("failed to start the plugin: {}", fault.text())))
+}
+
+/// Why imports and host functions do not fit.
+pub(crate) fn link_failure(error: &wasmtime::Error) -> Failure {
+    failed(&format!("failed to link the plugin: {}", Fault::of(error).text()))
 }

@@ -10,7 +10,7 @@ use wasmtime::Store;
 use wasmtime::component::{self, Func, Instance, InstancePre, Val};
 
 use crate::artifact;
-use crate::command::start_failure;
+use crate::command::{link_failure, start_failure};
 use crate::export::{Exports, Found};
 use crate::guest::{self, Guest, drive};
 use crate::imports;
@@ -46,7 +46,9 @@ impl std::fmt::Debug for Component {
 impl Component {
     pub(crate) fn load(file: File, start: &Start) -> Result<Component, Failure> {
         if start.config.is_some() {
-            return Err(load_failure("the manifest has a `config`, but a component has no function that takes it"));
+            return Err(load_failure(
+                "the manifest has a `config`, but a component has no function that takes it",
+            ));
         }
         let component = artifact::component(&file)?;
         let exports = Exports::of(&component).map_err(load_failure)?;
@@ -92,7 +94,12 @@ impl Component {
         }
     }
 
-    fn run(&mut self, callable: &Callable, arguments: &[Val], has_result: bool) -> Result<Option<Val>, Fault> {
+    fn run(
+        &mut self,
+        callable: &Callable,
+        arguments: &[Val],
+        has_result: bool,
+    ) -> Result<Option<Val>, Fault> {
         let mut results = vec![Val::Bool(false); usize::from(has_result)];
         let called = callable.function.call_async(&mut self.store, arguments, &mut results);
         drive(&self.runtime, called)?.map_err(|error| Fault::of(&error))?;
@@ -107,13 +114,16 @@ impl Component {
         let index = match self.exports.find(export) {
             Some(Found::One(index)) => *index,
             Some(Found::Ambiguous) => {
-                return Err(format!("the component exports several versions of `{export}`: name one with its version"));
+                return Err(format!(
+                    "the component exports several versions of `{export}`: name one with its version"
+                ));
             }
             None => return Err(format!("the component has no export `{export}`")),
         };
         let instance = self.instance.ok_or("the component is not instantiated")?;
-        let function =
-            instance.get_func(&mut self.store, index).ok_or_else(|| format!("`{export}` is not a function"))?;
+        let function = instance
+            .get_func(&mut self.store, index)
+            .ok_or_else(|| format!("`{export}` is not a function"))?;
         let callable = Callable { function, signature: Signature::of(&function.ty(&self.store)) };
         self.known.insert(export.to_owned(), callable.clone());
         Ok(callable)
@@ -122,9 +132,7 @@ impl Component {
 
 fn link(component: &component::Component) -> Result<InstancePre<Guest>, Failure> {
     let linker = imports::linker().map_err(load_failure)?;
-    linker.instantiate_pre(component).map_err(|error| {
-        load_failure(format!("failed to link the component: {}", Fault::of(&error).text()))
-    })
+    linker.instantiate_pre(component).map_err(|error| link_failure(&error))
 }
 
 /// A function whose result is a `result` has failed if that says so; what is inside is the payload.

@@ -2,7 +2,7 @@
 //!
 //! Every number that the guest hands over is checked here; a bad one is a trap of its own kind.
 
-mod imports;
+pub(crate) mod imports;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,13 +10,13 @@ use std::fs::File;
 use hotcell_plugin::abi;
 use hotcell_protocol::{Failure, ReplyStatus, Start};
 use hotcell_worker::{Link, Reply, Started, load_failure};
-use wasmtime::{Instance, InstancePre, Linker, Memory, Store, TypedFunc, WasmParams, WasmResults};
+use wasmtime::{Instance, InstancePre, Memory, Store, TypedFunc, WasmParams, WasmResults};
 
 use crate::artifact;
 use crate::budget::Budget;
 use crate::engine::engine;
 use crate::lent::Lent;
-use crate::trap::Fault;
+use crate::trap::{Fault, failed};
 
 /// An export of the plugin: address and length of the input, status.
 type Export = TypedFunc<(u32, u32), i32>;
@@ -39,7 +39,7 @@ struct Running {
 
 /// What the imports work on.
 #[derive(Debug)]
-struct Guest {
+pub(crate) struct Guest {
     link: Lent,
     budget: Budget,
     message_limit: u64,
@@ -67,9 +67,10 @@ impl Core {
     pub(crate) fn load(file: File, start: &Start) -> Result<Core, Failure> {
         let engine = engine().map_err(load_failure)?;
         let module = artifact::module(file)?;
-        let mut linker = Linker::new(engine);
-        imports::define(&mut linker).map_err(|error| failed("prepare the imports", &error))?;
-        let program = linker.instantiate_pre(&module).map_err(|error| failed("link the module", &error))?;
+        let linker = imports::linker().map_err(load_failure)?;
+        let program = linker
+            .instantiate_pre(&module)
+            .map_err(|error| failed(&format!("failed to link the module: {}", Fault::of(&error).text())))?;
         let mut store = Store::new(engine, Guest::new(start));
         store.limiter(|guest| &mut guest.budget);
         Ok(Core { store, program, running: None, fault: None })
@@ -86,7 +87,10 @@ impl Core {
     fn meet(&mut self, config: Option<&str>) -> Result<(), Failure> {
         let instance = self.program.instantiate(&mut self.store).map_err(|error| {
             let reason = self.store.data().budget.refusal();
-            load_failure(reason.unwrap_or_else(|| format!("failed to start the module: {}", Fault::of(&error).text())))
+            failed(
+                &reason
+                    .unwrap_or_else(|| format!("failed to start the module: {}", Fault::of(&error).text())),
+            )
         })?;
         let memory = instance
             .get_memory(&mut self.store, "memory")
@@ -96,11 +100,11 @@ impl Core {
         let entry: TypedFunc<(), u32> = self.required(&instance, abi::ENTRY)?;
         self.running = Some(Running { instance, memory, alloc, exports: BTreeMap::new() });
         let verdict = entry.call(&mut self.store, ()).map_err(|error| {
-            load_failure(format!("the plugin trapped in `{}`: {}", abi::ENTRY, Fault::of(&error).text()))
+            failed(&format!("the plugin trapped in `{}`: {}", abi::ENTRY, Fault::of(&error).text()))
         })?;
         if verdict != abi::ENTRY_ACCEPTED {
             let text = String::from_utf8_lossy(&self.store.data().reply).into_owned();
-            return Err(load_failure(format!("the plugin refused its host with code {verdict}: {text}")));
+            return Err(failed(&format!("the plugin refused its host with code {verdict}: {text}")));
         }
         config.map_or(Ok(()), |config| self.configure(config))
     }
@@ -113,9 +117,9 @@ impl Core {
         let function = instance
             .get_func(&mut self.store, name)
             .ok_or_else(|| load_failure(format!("the module has no function `{name}`")))?;
-        function
-            .typed(&self.store)
-            .map_err(|error| load_failure(format!("the function `{name}` has another type than the ABI: {error:#}")))
+        function.typed(&self.store).map_err(|error| {
+            load_failure(format!("the function `{name}` has another type than the ABI: {error:#}"))
+        })
     }
 
     fn configure(&mut self, config: &str) -> Result<(), Failure> {
@@ -128,10 +132,10 @@ impl Core {
             Outcome::Returned(Reply { status: ReplyStatus::Ok, .. }) => Ok(()),
             Outcome::Returned(reply) => {
                 let text = String::from_utf8_lossy(&reply.payload).into_owned();
-                Err(load_failure(format!("the plugin refused its configuration: {text}")))
+                Err(failed(&format!("the plugin refused its configuration: {text}")))
             }
             Outcome::Trapped(fault) => {
-                Err(load_failure(format!("the plugin trapped in `{name}`: {}", fault.text())))
+                Err(failed(&format!("the plugin trapped in `{name}`: {}", fault.text())))
             }
         }
     }
@@ -229,8 +233,3 @@ impl Guest {
         Reply { status, payload: std::mem::take(&mut self.reply) }
     }
 }
-
-fn failed(what: &str, error: &wasmtime::Error) -> Failure {
-    load_failure(format!("failed to {what}: {}", Fault::of(error).text()))
-}
-

@@ -4,14 +4,17 @@ use std::sync::OnceLock;
 
 use wasmtime::Engine;
 
-/// Makes the engine, installs wasmtime's signal handlers and the signal stack of this thread.
+/// Makes the engine and the tables of host functions, installs wasmtime's signal handlers and this thread's signal stack.
 ///
-/// Called by the launcher before the first fork, on the thread that forks: after `seal` a worker could do none of it.
+/// None of it depends on a plugin or on chance. Called by the launcher before the first fork, on the thread that forks: after `seal` a worker could do none of it.
 ///
 /// # Errors
 /// The configuration and this build of wasmtime do not fit: a fault of the build.
 pub fn warm() -> Result<(), String> {
     engine()?;
+    crate::core::imports::linker()?;
+    crate::command::linker()?;
+    crate::imports::linker()?;
     Engine::tls_eager_initialize();
     Ok(())
 }

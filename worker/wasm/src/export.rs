@@ -33,7 +33,8 @@ impl Exports {
                 ComponentItem::ComponentInstance(instance) => {
                     let interface = component.get_export_index(None, name);
                     let functions = instance.exports(engine);
-                    let functions = functions.filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
+                    let functions =
+                        functions.filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
                     for (function, _) in functions {
                         let index = component.get_export_index(interface.as_ref(), function);
                         exports.note_in(name, function, index);

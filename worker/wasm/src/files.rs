@@ -84,7 +84,9 @@ fn writer(
 ) -> wasmtime::Result<Answer<DynOutputStream>> {
     let table = store.data_mut().ctx().table;
     let file = match table.get(descriptor)? {
-        Descriptor::File(file) if file.perms.write_not_permitted() => return Ok((Err(ErrorCode::NotPermitted),)),
+        Descriptor::File(file) if file.perms.write_not_permitted() => {
+            return Ok((Err(ErrorCode::NotPermitted),));
+        }
         Descriptor::File(file) => file.file.clone(),
         Descriptor::Dir(_) => return Ok((Err(ErrorCode::BadDescriptor),)),
     };

@@ -1,5 +1,7 @@
 //! What a component can import: WASI 0.2 without sockets, and `hotcell:plugin/host`.
 
+use std::sync::OnceLock;
+
 use hotcell_worker::HostCallError;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, HasData, Lift, Linker, Lower};
@@ -38,11 +40,18 @@ impl HasData for Io {
     type Data<'a> = &'a mut ResourceTable;
 }
 
-/// A linker with everything that a component may import.
-pub(crate) fn linker() -> Result<Linker<Guest>, String> {
-    let mut linker = Linker::new(engine()?);
-    define(&mut linker).map_err(|error| format!("failed to prepare the imports: {error:#}"))?;
-    Ok(linker)
+/// Everything that a component may import: functions and their types, made once by the launcher.
+///
+/// # Errors
+/// Two definitions collide: a fault of the build.
+pub(crate) fn linker() -> Result<&'static Linker<Guest>, String> {
+    static LINKER: OnceLock<Result<Linker<Guest>, String>> = OnceLock::new();
+    let made = LINKER.get_or_init(|| {
+        let mut linker = Linker::new(engine()?);
+        define(&mut linker).map_err(|error| format!("failed to prepare the imports: {error:#}"))?;
+        Ok(linker)
+    });
+    made.as_ref().map_err(Clone::clone)
 }
 
 fn define(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {

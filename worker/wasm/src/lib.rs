@@ -1,7 +1,7 @@
 //! The wasm worker: core modules with the plugin ABI, WASI commands, and components.
 //!
-//! A worker is the forked copy of a launcher in which only the engine exists; artifact, store, WASI context and random
-//! generators come after the fork. Compiled code is as hostile as the module that it was made from: what holds it is
+//! A worker is the forked copy of a launcher in which only the engine and the tables of host functions exist; artifact,
+//! store, WASI context and random generators come after the fork. Compiled code is as hostile as the module that it was made from: what holds it is
 //! the sandbox around the process, not wasmtime alone.
 
 #![deny(unsafe_code)]

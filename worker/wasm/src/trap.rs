@@ -1,7 +1,7 @@
 //! Why guest code stopped, as a claim that is safe to print.
 
-use hotcell_protocol::{ReplyStatus, TrapKind};
-use hotcell_worker::Reply;
+use hotcell_protocol::{Failure, ReplyStatus, TrapKind};
+use hotcell_worker::{Reply, load_failure};
 use wasmtime::{Trap, WasmBacktrace};
 
 /// Bytes of an explanation.
@@ -73,6 +73,11 @@ fn kind(error: &wasmtime::Error) -> TrapKind {
         Some(Trap::BadConversionToInteger) => TrapKind::BadConversion,
         _ => TrapKind::Other,
     }
+}
+
+/// A failure to start that quotes the plugin.
+pub(crate) fn failed(detail: &str) -> Failure {
+    load_failure(printable(detail))
 }
 
 /// Escapes what could move a terminal's cursor (function names come from the plugin), and cuts.

@@ -41,8 +41,9 @@ fn folders(start: &Start) -> Result<BTreeMap<(String, PathBuf), bool>, Failure> 
     let mut folders = BTreeMap::new();
     for order in &start.orders.files {
         let path = absolute(start, order)?;
-        let found = std::fs::metadata(&path)
-            .map_err(|error| load_failure(format!("failed to find the granted path {}: {error}", path.display())))?;
+        let found = std::fs::metadata(&path).map_err(|error| {
+            load_failure(format!("failed to find the granted path {}: {error}", path.display()))
+        })?;
         let writable = order.access == FileAccess::Write || order.create || order.delete;
         let key = if found.is_dir() { (order.guest.clone(), path) } else { holder(&order.guest, &path) };
         *folders.entry(key).or_insert(false) |= writable;

@@ -1,24 +1,40 @@
 //! The three imports of the ABI, and the only places where a guest's numbers become ranges of its memory.
 
+use std::sync::OnceLock;
+
 use hotcell_plugin::abi::{self, HostCallStatus};
 use hotcell_worker::HostCallError;
-use wasmtime::{Caller, Error, Linker, Result};
+use wasmtime::{Caller, Error, Linker};
 
 use super::Guest;
+use crate::engine::engine;
 use crate::trap::BadArgument;
 
 /// Bytes of the name of a host call.
 const NAME_MAX: usize = 64;
 
-/// Defines the import module `hotcell`, and nothing else.
-pub(super) fn define(linker: &mut Linker<Guest>) -> Result<()> {
+/// The import module `hotcell`, made once by the launcher.
+///
+/// # Errors
+/// Two definitions collide: a fault of the build.
+pub(crate) fn linker() -> Result<&'static Linker<Guest>, String> {
+    static LINKER: OnceLock<Result<Linker<Guest>, String>> = OnceLock::new();
+    let made = LINKER.get_or_init(|| {
+        let mut linker = Linker::new(engine()?);
+        define(&mut linker).map_err(|error| format!("failed to prepare the imports: {error:#}"))?;
+        Ok(linker)
+    });
+    made.as_ref().map_err(Clone::clone)
+}
+
+fn define(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.func_wrap(abi::IMPORT_MODULE, abi::REPLY, reply)?;
     linker.func_wrap(abi::IMPORT_MODULE, abi::HOST_CALL, host_call)?;
     linker.func_wrap(abi::IMPORT_MODULE, abi::HOST_TAKE, host_take)?;
     Ok(())
 }
 
-fn reply(mut caller: Caller<'_, Guest>, address: u32, length: u32) -> Result<()> {
+fn reply(mut caller: Caller<'_, Guest>, address: u32, length: u32) -> wasmtime::Result<()> {
     let (memory, guest) = split(&mut caller)?;
     let bytes = range(memory, address, length, abi::REPLY)?;
     guest.reply.clear();
@@ -30,12 +46,19 @@ fn reply(mut caller: Caller<'_, Guest>, address: u32, length: u32) -> Result<()>
     Ok(())
 }
 
-fn host_call(mut caller: Caller<'_, Guest>, name: u32, name_len: u32, input: u32, input_len: u32) -> Result<i64> {
+fn host_call(
+    mut caller: Caller<'_, Guest>,
+    name: u32,
+    name_len: u32,
+    input: u32,
+    input_len: u32,
+) -> wasmtime::Result<i64> {
     let (memory, guest) = split(&mut caller)?;
     let name = range(memory, name, name_len, abi::HOST_CALL)?;
     let input = range(memory, input, input_len, abi::HOST_CALL)?;
     let name = std::str::from_utf8(name).ok().filter(|name| name.len() <= NAME_MAX);
-    let name = name.ok_or_else(|| bad(format!("`host_call`: a name is at most {NAME_MAX} bytes of UTF-8")))?;
+    let name =
+        name.ok_or_else(|| bad(format!("`host_call`: a name is at most {NAME_MAX} bytes of UTF-8")))?;
     let answer = match guest.link.link() {
         Some(link) => link.host_call(name, input),
         None => Err(HostCallError::Refused),
@@ -43,7 +66,7 @@ fn host_call(mut caller: Caller<'_, Guest>, name: u32, name_len: u32, input: u32
     Ok(guest.keep(answer).encode())
 }
 
-fn host_take(mut caller: Caller<'_, Guest>, address: u32, capacity: u32) -> Result<u32> {
+fn host_take(mut caller: Caller<'_, Guest>, address: u32, capacity: u32) -> wasmtime::Result<u32> {
     let (memory, guest) = split(&mut caller)?;
     let length = u32::try_from(guest.answer.len()).unwrap_or(u32::MAX).min(capacity);
     let target = range_mut(memory, address, length, abi::HOST_TAKE)?;
@@ -74,19 +97,25 @@ impl Guest {
     }
 }
 
-fn split<'a>(caller: &'a mut Caller<'_, Guest>) -> Result<(&'a mut [u8], &'a mut Guest)> {
+fn split<'a>(caller: &'a mut Caller<'_, Guest>) -> wasmtime::Result<(&'a mut [u8], &'a mut Guest)> {
     // A start function runs before the memory is known, and has no business here.
-    let memory = caller.data().memory.ok_or_else(|| bad("a start function cannot use the host".to_owned()))?;
+    let memory =
+        caller.data().memory.ok_or_else(|| bad("a start function cannot use the host".to_owned()))?;
     Ok(memory.data_and_store_mut(caller))
 }
 
-fn range<'m>(memory: &'m [u8], address: u32, length: u32, what: &str) -> Result<&'m [u8]> {
+fn range<'m>(memory: &'m [u8], address: u32, length: u32, what: &str) -> wasmtime::Result<&'m [u8]> {
     let bounds = bounds(address, length);
     memory.get(bounds).ok_or_else(|| outside(address, length, what))
 }
 
 /// The bytes of a range that the guest named, or a trap.
-pub(super) fn range_mut<'m>(memory: &'m mut [u8], address: u32, length: u32, what: &str) -> Result<&'m mut [u8]> {
+pub(super) fn range_mut<'m>(
+    memory: &'m mut [u8],
+    address: u32,
+    length: u32,
+    what: &str,
+) -> wasmtime::Result<&'m mut [u8]> {
     let bounds = bounds(address, length);
     memory.get_mut(bounds).ok_or_else(|| outside(address, length, what))
 }

@@ -15,14 +15,19 @@ pub(crate) fn arguments(input: &[u8], signature: &Signature) -> Read<Vec<Val>> {
         Value::Array(values) => values,
         one if wanted == 1 => vec![one],
         other => {
-            return Err(BadValue::new(format!("the arguments must be an array, and this is {}", kind(&other))));
+            return Err(BadValue::new(format!(
+                "the arguments must be an array, and this is {}",
+                kind(&other)
+            )));
         }
     };
     if values.len() != wanted {
         let names: Vec<&str> = signature.params.iter().map(|(name, _)| name.as_str()).collect();
         let names = names.join(", ");
         let found = values.len();
-        return Err(BadValue::new(format!("the function takes {wanted} arguments ({names}), and got {found}")));
+        return Err(BadValue::new(format!(
+            "the function takes {wanted} arguments ({names}), and got {found}"
+        )));
     }
     let numbered = values.into_iter().zip(&signature.params).enumerate();
     numbered.map(|(index, (value, (_, shape)))| read(value, shape).map_err(|bad| at(bad, index))).collect()
@@ -92,7 +97,10 @@ fn float(value: &Value, shape: &Shape) -> Read<Val> {
     if *shape == Shape::Float64 {
         return Ok(Val::Float64(number));
     }
-    #[allow(clippy::cast_possible_truncation, reason = "rounding is what f32 means; what becomes infinite is refused")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "rounding is what f32 means; what becomes infinite is refused"
+    )]
     let short = number as f32;
     if short.is_infinite() && number.is_finite() {
         return Err(BadValue::new(format!("{number} does not fit {}", name(shape))));
@@ -110,7 +118,11 @@ fn one_char(text: &str) -> Read<Val> {
 
 fn tuple(values: Vec<Value>, shapes: &[Shape]) -> Read<Val> {
     if values.len() != shapes.len() {
-        return Err(BadValue::new(format!("the tuple has {} members, and got {}", shapes.len(), values.len())));
+        return Err(BadValue::new(format!(
+            "the tuple has {} members, and got {}",
+            shapes.len(),
+            values.len()
+        )));
     }
     let members = values.into_iter().zip(shapes).enumerate();
     let members = members.map(|(index, (value, shape))| read(value, shape).map_err(|bad| at(bad, index)));
@@ -151,7 +163,9 @@ fn variant(value: Value, cases: &[(String, Option<Shape>)]) -> Read<Val> {
         (None, None | Some(Value::Null)) => None,
         (None, Some(_)) => return Err(field(BadValue::new("the case has no payload"), &name)),
         (Some(_), None) => return Err(field(BadValue::new("the case needs its payload"), &name)),
-        (Some(shape), Some(payload)) => Some(Box::new(read(payload, shape).map_err(|bad| field(bad, &name))?)),
+        (Some(shape), Some(payload)) => {
+            Some(Box::new(read(payload, shape).map_err(|bad| field(bad, &name))?))
+        }
     };
     Ok(Val::Variant(name, payload))
 }

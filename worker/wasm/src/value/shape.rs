@@ -66,7 +66,9 @@ impl Reader {
     fn shape(&mut self, ty: &Type, depth: usize) -> Result<Shape, String> {
         self.nodes += 1;
         if depth > DEPTH_MAX || self.nodes > NODES_MAX {
-            return Err(format!("its type is nested deeper than {DEPTH_MAX} or has more than {NODES_MAX} parts"));
+            return Err(format!(
+                "its type is nested deeper than {DEPTH_MAX} or has more than {NODES_MAX} parts"
+            ));
         }
         Ok(match ty {
             Type::Bool => Shape::Bool,
@@ -95,7 +97,9 @@ impl Reader {
             Type::Result(result) => {
                 Shape::Result(self.boxed(result.ok(), depth)?, self.boxed(result.err(), depth)?)
             }
-            Type::Tuple(tuple) => Shape::Tuple(tuple.types().map(|ty| self.shape(&ty, depth)).collect::<Result<_, _>>()?),
+            Type::Tuple(tuple) => {
+                Shape::Tuple(tuple.types().map(|ty| self.shape(&ty, depth)).collect::<Result<_, _>>()?)
+            }
             Type::Record(record) => {
                 let field = |field: wasmtime::component::types::Field<'_>| {
                     Ok((field.name.to_owned(), self.shape(&field.ty, depth)?))

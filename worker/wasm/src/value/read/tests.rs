@@ -37,10 +37,7 @@ fn person() -> Shape {
 #[test]
 fn arguments_are_counted_and_named() {
     let two = signature([Shape::U8, Shape::String]);
-    assert_eq!(
-        arguments(br#"[1,"x"]"#, &two),
-        Ok(vec![Val::U8(1), Val::String("x".to_owned())])
-    );
+    assert_eq!(arguments(br#"[1,"x"]"#, &two), Ok(vec![Val::U8(1), Val::String("x".to_owned())]));
     let bad = arguments(b"[1]", &two).expect_err("one is missing").to_string();
     assert_eq!(bad, "$: the function takes 2 arguments (a, b), and got 1");
     let bad = arguments(b"1", &two).expect_err("no array").to_string();
@@ -119,7 +116,10 @@ fn variants_are_a_word_or_a_word_with_its_payload() {
     let shape = || Shape::Variant(vec![("none".to_owned(), None), ("size".to_owned(), Some(Shape::U8))]);
     assert_eq!(one(shape(), "\"none\""), Ok(Val::Variant("none".to_owned(), None)));
     assert_eq!(one(shape(), r#"{"none":null}"#), Ok(Val::Variant("none".to_owned(), None)));
-    assert_eq!(one(shape(), r#"{"size":3}"#), Ok(Val::Variant("size".to_owned(), Some(Box::new(Val::U8(3))))));
+    assert_eq!(
+        one(shape(), r#"{"size":3}"#),
+        Ok(Val::Variant("size".to_owned(), Some(Box::new(Val::U8(3)))))
+    );
     assert_eq!(refusal(shape(), "\"size\""), "$[0].size: the case needs its payload");
     assert_eq!(refusal(shape(), r#"{"none":1}"#), "$[0].none: the case has no payload");
     assert_eq!(refusal(shape(), r#"{"size":300}"#), "$[0].size: 300 does not fit a u8");

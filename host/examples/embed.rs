@@ -1,0 +1,34 @@
+//! A complete application that embeds hotcell: it loads a plugin, offers it a host call, and calls it.
+//!
+//! Run from the repository: `cargo run --release -p hotcell --example embed`, after `scripts/build`.
+
+use std::time::Duration;
+
+use hotcell::{CallError, Host};
+use serde_json::{Value, json};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // An installed application has hotcell's programs beside it; an example lies one folder below them.
+    let programs = std::env::current_exe()?.with_file_name("..");
+    let host = Host::builder()
+        .worker(programs)
+        .host_call("clock", async |_context, _input| Ok(b"noon".to_vec()))
+        .build()
+        .await?;
+
+    let plugin = host.load("plugins/greet/native").await?;
+    let reply: Value = plugin.call("greet", &json!({ "name": "Ada" })).await?;
+    println!("{} says: {}", plugin.id(), reply["greeting"]);
+
+    let nobody = json!({ "name": "" });
+    let deadline = Duration::from_millis(500);
+    match plugin.request("greet").deadline(deadline).json::<_, Value>(&nobody).await {
+        Ok(reply) => println!("it greets nobody: {reply}"),
+        Err(CallError::Plugin(text)) => println!("its own error: {text}"),
+        Err(error) => println!("{:?}: {error}", error.class()),
+    }
+
+    host.shutdown().await;
+    Ok(())
+}

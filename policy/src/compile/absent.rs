@@ -1,0 +1,83 @@
+//! What a plan does not enforce on its platform, and what carries it instead. Nothing weaker is silent.
+
+use hotcell_protocol::{FileAccess, Runtime};
+
+use crate::{Platform, Policy};
+
+const TRUNCATE: u32 = 3;
+const NETWORK: u32 = 4;
+const SCOPES: u32 = 6;
+
+pub(super) fn lines(policy: &Policy, platform: &Platform) -> Vec<String> {
+    let mut lines = Vec::new();
+    lines.extend(landlock(policy, platform).into_iter().map(str::to_owned));
+    if !platform.root {
+        lines.extend(IDENTITY.map(str::to_owned));
+    }
+    if policy.namespaces.is_empty() {
+        lines.push(
+            "namespaces: the profile asks for none; no set holds socket, msgget, mq_open or sethostname"
+                .to_owned(),
+        );
+    }
+    lines.push(
+        "mount and PID namespaces: Landlock decides about paths, and no set holds kill or ptrace".to_owned(),
+    );
+    lines.extend(files(policy));
+    lines.push("memory cgroup: rlimits bound private memory, and no set lets a plugin make shared memory, pipes or memfds".to_owned());
+    lines.push(
+        "cpu-share: no CPU cgroup; `cpu` and `call` bound the time, and the scheduler shares it".to_owned(),
+    );
+    lines.push(violations(policy.runtime).to_owned());
+    lines
+}
+
+fn landlock(policy: &Policy, platform: &Platform) -> Vec<&'static str> {
+    let abi = platform.landlock_abi;
+    let mut lines = Vec::new();
+    if abi < TRUNCATE && policy.files.is_empty() {
+        lines.push("Landlock truncation (ABI 3): no file can be opened, and no set holds truncate");
+    }
+    if abi < NETWORK {
+        lines.push("Landlock TCP rules (ABI 4): no set holds socket");
+    }
+    if abi < SCOPES {
+        lines.push("Landlock scopes (ABI 6): abstract sockets and signals; no set holds socket or kill");
+    }
+    lines
+}
+
+/// What an ordinary user's host cannot give.
+const IDENTITY: [&str; 3] = [
+    "distinct uid: the worker keeps the user's; no set holds chmod, kill, ptrace, setpriority or another process's prlimit, and Landlock decides about paths",
+    "process count (RLIMIT_NPROC): it counts the user's other processes too; no set holds fork, clone or execve",
+    "undumpable: the user's other processes may inspect the worker; the host reads it back that way",
+];
+
+fn files(policy: &Policy) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !policy.files.is_empty() {
+        lines.push("metadata outside the granted paths: names, sizes and times can be asked for (stat), since Landlock does not govern that".to_owned());
+    }
+    if policy.files.iter().any(|file| file.access == FileAccess::Write) {
+        lines.push("disk: no quota; each file is bounded by `file-size`, their number is not".to_owned());
+    }
+    if policy.runtime == Runtime::Native {
+        lines.push("metadata while the library loads: names, sizes and times can be asked for (stat) until it is loaded".to_owned());
+    }
+    lines
+}
+
+fn violations(runtime: Runtime) -> &'static str {
+    match runtime {
+        Runtime::Native => {
+            "violations: what Landlock refuses is not seen by the host; what seccomp refuses is"
+        }
+        Runtime::Core | Runtime::Component => {
+            "violations: a refused system call is seen as the end of the worker by SIGSYS, without its number"
+        }
+        Runtime::Command | Runtime::Compiler => {
+            "violations: refusals by Landlock and seccomp are not seen by the host"
+        }
+    }
+}

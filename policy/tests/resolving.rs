@@ -1,0 +1,210 @@
+//! Requests and grants: absence denies, and nothing is dropped.
+
+#![allow(clippy::panic, reason = "a test fails that way")]
+
+mod common;
+
+use common::{manifest, shipped};
+use hotcell_policy::{Manifest, Policy, PolicyError, Profile, resolve};
+use hotcell_protocol::{FileAccess, Runtime};
+
+fn command(permissions: &str) -> Manifest {
+    manifest("wasm", &format!("\"runtime\": \"command\", \"permissions\": {{{permissions}}}"))
+}
+
+fn error_of(result: Result<Policy, PolicyError>) -> PolicyError {
+    result.map(|policy| panic!("was accepted: {policy:?}")).unwrap_or_else(|error| error)
+}
+
+#[test]
+fn a_policy_is_the_requests_and_not_all_that_is_granted() {
+    let nothing = resolve(&command(""), &shipped("wasi-command")).expect("asks for nothing");
+    assert_eq!((nothing.files().len(), nothing.host_calls().count()), (0, 0));
+    let some = command(r#""filesystem": {"read_paths": ["${data}/in"]}"#);
+    let some = resolve(&some, &shipped("wasi-command")).expect("is covered");
+    let [grant] = some.files() else { panic!("{some:?}") };
+    assert_eq!(grant.path.to_string(), "${data}/in");
+    assert_eq!((grant.access, grant.create, grant.delete), (FileAccess::Read, false, false));
+}
+
+#[test]
+fn what_no_grant_covers_is_refused_with_the_line_that_would() {
+    for (permissions, request, line) in [
+        (
+            r#""filesystem": {"read_paths": ["/srv/in"]}"#,
+            "read `/srv/in`",
+            r#"file = [{ path = "/srv/in", access = "read", why = "..." }]"#,
+        ),
+        (
+            r#""filesystem": {"write_paths": ["/srv/out"], "create_files": true}"#,
+            "read, write, create `/srv/out`",
+            r#"file = [{ path = "/srv/out", access = "write", create = true, why = "...", risk = "..." }]"#,
+        ),
+        (
+            r#""host_calls": ["prices.get"]"#,
+            "host call `prices.get`",
+            r#"host-call = [{ name = "prices.get", why = "..." }]"#,
+        ),
+        (r#""filesystem": {"max_file_size": "1 GiB"}"#, "files of 1 GiB", r#"file-size = "1 GiB""#),
+    ] {
+        let error = error_of(resolve(&command(permissions), &shipped("wasi-command")));
+        assert!(matches!(error, PolicyError::Refused { .. }), "{error}");
+        let text = error.to_string();
+        for part in [request, line, "manifest.json:2", "wasi-command"] {
+            assert!(text.contains(part), "no {part} in: {text}");
+        }
+    }
+}
+
+#[test]
+fn the_line_that_would_grant_a_request_does() {
+    let asking = command(r#""filesystem": {"write_paths": ["/srv/out"], "delete_files": true}"#);
+    let PolicyError::Refused { advice, .. } = error_of(resolve(&asking, &shipped("wasi-command"))) else {
+        panic!("is refused");
+    };
+    let line = advice.split_once(": ").expect("says the line").1;
+    let text = format!("schema = 1\nsummary = \"More.\"\nextends = \"wasi-command\"\n{line}\n");
+    let profile = Profile::parse("more.toml", &text).unwrap_or_else(|error| panic!("{error}"));
+    resolve(&asking, &profile).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn a_grant_covers_what_is_below_and_nothing_beside() {
+    let profile = shipped("image-decoder");
+    let reading = |path: &str| {
+        let permissions = format!(r#""permissions": {{"filesystem": {{"read_paths": ["{path}"]}}}}"#);
+        resolve(&manifest("dylib", &permissions), &profile)
+    };
+    for inside in ["${plugin}/icc", "${plugin}/icc/srgb.icc"] {
+        reading(inside).unwrap_or_else(|error| panic!("{error}"));
+    }
+    for outside in ["${plugin}", "${plugin}/icc2", "${plugin}/ic", "${data}/icc", "/icc", "/"] {
+        error_of(reading(outside));
+    }
+}
+
+#[test]
+fn more_than_the_granted_rights_is_refused() {
+    let profile = |rights: &str| {
+        let text = format!(
+            "schema = 1\nsummary = \"Files.\"\nextends = \"native-strict\"\nsyscalls = [\"files-read\"]\n[[file]]\npath = \"${{data}}\"\n{rights}\nwhy = \"x\"\n"
+        );
+        Profile::parse("files.toml", &text)
+    };
+    let error = profile("access = \"read\"").expect_err("native-strict pins ABI 1");
+    assert!(error.message().contains("landlock"), "{error}");
+    let asking =
+        |rights: &str| command(&format!(r#""filesystem": {{"write_paths": ["${{data}}"]{rights}}}"#));
+    for rights in ["", r#", "create_files": true"#, r#", "delete_files": true"#] {
+        resolve(&asking(rights), &shipped("wasi-command")).expect("control: all is granted");
+    }
+    let narrow = NARROW.replace("RIGHTS", "create = true");
+    let narrow = Profile::parse("narrow.toml", &narrow).unwrap_or_else(|error| panic!("{error}"));
+    resolve(&asking(r#", "create_files": true"#), &narrow).expect("control: creating is granted");
+    error_of(resolve(&asking(r#", "delete_files": true"#), &narrow));
+}
+
+const NARROW: &str = r#"schema = 1
+summary = "Writes."
+runtime = "command"
+landlock = 3
+syscalls = ["worker-channel", "compute", "wasm-load", "seal", "files-read", "files-write", "files-create"]
+[limits]
+memory = "64 MiB"
+cpu = "1 h"
+cpu-share = "100 %"
+start = "10 s"
+call = "10 s"
+message = "1 MiB"
+outstanding = 1
+state = "0 B"
+open-files = 8
+processes = 0
+threads = 0
+file-size = "1 MiB"
+disk = "1 MiB"
+log-rate = "1 KiB/s"
+[[file]]
+path = "${data}"
+access = "write"
+RIGHTS
+why = "It keeps its results."
+"#;
+
+#[test]
+fn a_path_that_is_asked_for_twice_gets_both() {
+    let both =
+        command(r#""filesystem": {"read_paths": ["${data}", "${plugin}"], "write_paths": ["${data}"]}"#);
+    let policy = resolve(&both, &shipped("wasi-command")).expect("is covered");
+    let written: Vec<_> = policy.files().iter().map(|file| (file.path.to_string(), file.access)).collect();
+    assert_eq!(
+        written,
+        [("${plugin}".to_owned(), FileAccess::Read), ("${data}".to_owned(), FileAccess::Write)]
+    );
+}
+
+#[test]
+fn a_smaller_file_size_narrows_the_limit() {
+    let small = command(r#""filesystem": {"max_file_size": 4096}"#);
+    let policy = resolve(&small, &shipped("wasi-command")).expect("is covered");
+    assert_eq!(policy.limits().file_size, 4096);
+}
+
+#[test]
+fn what_is_not_built_is_refused_by_its_key_and_what_asks_for_nothing_is_not() {
+    for (members, key) in [
+        (r#""instances": 2"#, "instances"),
+        (r#""permissions": {"network": {"connect": ["example.org:443"]}}"#, "permissions.network.connect"),
+        (r#""permissions": {"network": {"listen": ["[::1]:80"]}}"#, "permissions.network.listen"),
+        (r#""permissions": {"process": {"spawn": ["/usr/bin/git"]}}"#, "permissions.process.spawn"),
+        (r#""permissions": {"process": {"max_processes": 1}}"#, "permissions.process.max_processes"),
+        (r#""permissions": {"storage": {"quota": "1 MiB"}}"#, "permissions.storage.quota"),
+        (r#""permissions": {"ui": ["ui.show"]}"#, "permissions.ui"),
+        (r#""permissions": {"voice": ["voice.say"]}"#, "permissions.voice"),
+        (r#""permissions": {"terminal": ["terminal.write"]}"#, "permissions.terminal"),
+        (r#""config_schema": {"type": "object"}"#, "config_schema"),
+        (r#""dependencies": [{"id": "a.b", "version": "^1"}]"#, "dependencies"),
+        (r#""api_contract": {"host_api": "^1"}"#, "api_contract"),
+        (r#""security_policy": {"require_signature": true}"#, "security_policy.require_signature"),
+        (r#""security_policy": {"restart": {"mode": "on-crash"}}"#, "security_policy.restart"),
+        (r#""security_policy": {"reload": {"mode": "on-change"}}"#, "security_policy.reload"),
+    ] {
+        match error_of(resolve(&manifest("dylib", members), &shipped("native-strict"))) {
+            PolicyError::NotBuilt { key: named, place, .. } => {
+                assert_eq!((named.as_str(), place.as_str()), (key, "manifest.json:2"));
+            }
+            other => panic!("{key}: {other}"),
+        }
+    }
+    let nothing = r#""instances": 1, "permissions": {"process": {"max_processes": 0}, "storage": {"quota": 0},
+        "network": {}, "filesystem": {"create_files": false}},
+        "security_policy": {"require_signature": false, "restart": {"mode": "never"}, "reload": {"mode": "never"}}"#;
+    resolve(&manifest("dylib", nothing), &shipped("native-strict")).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn a_signature_is_never_ignored() {
+    let signature =
+        format!(r#""signature": {{"key_id": "k", "ed25519": "{}", "files": {{}}}}"#, "0".repeat(128));
+    let error = error_of(resolve(&manifest("dylib", &signature), &shipped("native-strict")));
+    assert!(matches!(&error, PolicyError::NotBuilt { key, .. } if key == "signature"), "{error}");
+}
+
+#[test]
+fn files_for_a_wasm_library_are_not_built() {
+    let asking =
+        manifest("wasm", r#""runtime": "core", "permissions": {"filesystem": {"read_paths": ["${data}"]}}"#);
+    let error = error_of(resolve(&asking, &shipped("pure-compute")));
+    assert!(matches!(error, PolicyError::NotBuilt { .. }), "{error}");
+}
+
+#[test]
+fn a_profile_of_another_runtime_is_refused() {
+    let error = error_of(resolve(&manifest("dylib", ""), &shipped("pure-compute")));
+    assert!(matches!(error, PolicyError::RuntimeMismatch { runtime: Runtime::Native, .. }), "{error}");
+    assert!(error.to_string().contains("core and component"), "{error}");
+    assert_eq!(
+        error_of(resolve(&manifest("wasm", ""), &shipped("pure-compute"))),
+        PolicyError::RuntimeUnknown
+    );
+}
