@@ -5,7 +5,14 @@
 use std::time::Duration;
 
 use hotcell::{CallError, Host};
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
+
+/// What the plugin's `greet` replies.
+#[derive(Deserialize)]
+struct Greeting {
+    greeting: String,
+}
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,13 +25,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .await?;
 
     let plugin = host.load("plugins/greet/native").await?;
-    let reply: Value = plugin.call("greet", &json!({ "name": "Ada" })).await?;
-    println!("{} says: {}", plugin.id(), reply["greeting"]);
+    let Greeting { greeting } = plugin.call("greet", &json!({ "name": "Ada" })).await?;
+    println!("{} says: {greeting}", plugin.id());
 
     let nobody = json!({ "name": "" });
     let deadline = Duration::from_millis(500);
-    match plugin.request("greet").deadline(deadline).json::<_, Value>(&nobody).await {
-        Ok(reply) => println!("it greets nobody: {reply}"),
+    match plugin.request("greet").deadline(deadline).json(&nobody).await {
+        Ok(Greeting { greeting }) => println!("it greets nobody: {greeting}"),
         Err(CallError::Plugin(text)) => println!("its own error: {text}"),
         Err(error) => println!("{:?}: {error}", error.class()),
     }

@@ -105,13 +105,20 @@ impl Broker {
                 logger.log(&input);
                 Answer { status: AnswerStatus::Ok, payload: Vec::new() }
             }
-            Some(Entry::Handler(handler)) => bounded(run(Arc::clone(handler), context, input, chain).await, limit),
+            Some(Entry::Handler(handler)) => {
+                bounded(run(Arc::clone(handler), context, input, chain).await, limit)
+            }
         }
     }
 }
 
 /// Runs a handler in a task of its own, so that its panic is its own.
-async fn run(handler: Handler, context: HostCallContext, input: Vec<u8>, chain: reentry::Chain) -> HostCallResult {
+async fn run(
+    handler: Handler,
+    context: HostCallContext,
+    input: Vec<u8>,
+    chain: reentry::Chain,
+) -> HostCallResult {
     let task = tokio::spawn(reentry::within(chain, async move { handler(context, input).await }));
     let stopped = StopOnDrop(task.abort_handle());
     let result = task.await;
@@ -166,9 +173,16 @@ mod tests {
     async fn only_what_is_granted_and_registered_is_answered() {
         let granted = ["echo".to_owned(), "unknown".to_owned(), "log".to_owned()];
         let broker = handlers().broker(&granted);
-        assert_eq!(ask(&broker, "echo", b"hi").await, Answer { status: AnswerStatus::Ok, payload: b"hi".to_vec() });
+        assert_eq!(
+            ask(&broker, "echo", b"hi").await,
+            Answer { status: AnswerStatus::Ok, payload: b"hi".to_vec() }
+        );
         assert_eq!(ask(&broker, "log", b"hi").await.status, AnswerStatus::Ok);
-        assert_eq!(ask(&broker, "unknown", b"").await.status, AnswerStatus::Refused, "granted, not registered");
+        assert_eq!(
+            ask(&broker, "unknown", b"").await.status,
+            AnswerStatus::Refused,
+            "granted, not registered"
+        );
         assert_eq!(ask(&broker, "panic", b"").await.status, AnswerStatus::Refused, "registered, not granted");
         assert_eq!(ask(&broker, "Echo", b"").await.status, AnswerStatus::Refused);
     }

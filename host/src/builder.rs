@@ -134,7 +134,8 @@ impl HostBuilder {
     /// # Errors
     /// hotcell's programs are not found or not trustworthy, or a folder cannot be used.
     pub async fn build(self) -> Result<Host, Error> {
-        let HostBuilder { worker, state, cache, cache_bound, registry, profiles, handlers, events, budget } = self;
+        let HostBuilder { worker, state, cache, cache_bound, registry, profiles, handlers, events, budget } =
+            self;
         let state = folder_or(state, "/var/lib/hotcell", ".local/state/hotcell")?;
         let cache = folder_or(cache, "/var/cache/hotcell", ".cache/hotcell")?;
         let uids = registry.clone();
@@ -152,7 +153,15 @@ impl HostBuilder {
             budget: Budget::new(budget),
         };
         let compilers = Compilers::new(cache, platform.clone(), identity);
-        Ok(Host::from_parts(Parts { surroundings, compilers, handlers, platform, profiles, registry, buried }))
+        Ok(Host::from_parts(Parts {
+            surroundings,
+            compilers,
+            handlers,
+            platform,
+            profiles,
+            registry,
+            buried,
+        }))
     }
 }
 

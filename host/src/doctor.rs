@@ -114,7 +114,8 @@ fn identity(root: bool) -> Layer {
     Layer {
         name: "distinct identity",
         status: present(root),
-        detail: if root { "a uid for every plugin" } else { "an ordinary user cannot give out uids" }.to_owned(),
+        detail: if root { "a uid for every plugin" } else { "an ordinary user cannot give out uids" }
+            .to_owned(),
         since: "every kernel, as root",
         advice: "run the host as root to give every plugin a uid of its own",
     }

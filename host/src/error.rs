@@ -34,7 +34,9 @@ pub enum Error {
         class: Class,
     },
     /// This system lacks a layer that the plan needs.
-    #[error("failed to confine a worker: {layer} is not available here ({detail}); it needs {since}; {advice}")]
+    #[error(
+        "failed to confine a worker: {layer} is not available here ({detail}); it needs {since}; {advice}"
+    )]
     Unavailable {
         /// The layer, such as `Landlock`.
         layer: &'static str,

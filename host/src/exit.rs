@@ -123,7 +123,9 @@ fn cause_of(status: Option<WaitStatus>) -> ExitCause {
     match status {
         Some(WaitStatus::Exited { code }) => ExitCause::Code(code),
         Some(WaitStatus::Signaled { signal: libc::SIGSYS }) => ExitCause::Violation { syscall: None },
-        Some(WaitStatus::Signaled { signal }) => ExitCause::Signal { number: signal, name: signal_name(signal) },
+        Some(WaitStatus::Signaled { signal }) => {
+            ExitCause::Signal { number: signal, name: signal_name(signal) }
+        }
         None => ExitCause::Unknown,
     }
 }

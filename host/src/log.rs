@@ -221,7 +221,11 @@ mod tests {
         assert_eq!(bucket.take(10_000, start), Some(0), "one second at once");
         assert_eq!(bucket.take(100, start), None);
         assert_eq!(bucket.take(100, start), None);
-        assert_eq!(bucket.take(100, start + Duration::from_millis(20)), Some(2), "refilled, two were dropped");
+        assert_eq!(
+            bucket.take(100, start + Duration::from_millis(20)),
+            Some(2),
+            "refilled, two were dropped"
+        );
         assert_eq!(Bucket::new(0, start).take(1, start), None, "a rate of nothing keeps nothing");
     }
 }

@@ -71,6 +71,7 @@ pub(crate) async fn prepare(
     let config = options.config.as_ref().or(manifest.config()).map(serde_json::Value::to_string);
     let blueprint = Arc::new(Blueprint {
         plugin: manifest.id().as_str().to_owned(),
+        subject: subject(&manifest),
         image: if native { Image::Native } else { Image::Wasm },
         orders: plan.orders.clone(),
         artifact,
@@ -115,7 +116,7 @@ async fn compile_module(
 ) -> Result<Measured, Error> {
     // A bare library may be a core module or a component: its content decides.
     let declared = manifest.runtime().filter(|_| !bare_library);
-    let subject = manifest.id().as_str().to_owned();
+    let subject = subject(&manifest);
     let code = shared.compilers.code(&shared.surroundings, &subject, &Arc::new(module), declared).await?;
     let found = code.description.runtime;
     let manifest = match bare_library {
@@ -125,6 +126,10 @@ async fn compile_module(
     let profile = find_profile(manifest.profile().as_str(), &shared.profiles)?;
     let plan = compile(&resolve(&manifest, &profile)?, &shared.platform)?;
     Ok(Measured { manifest, plan, artifact: Arc::new(code.sealed), description: Some(code.description) })
+}
+
+fn subject(manifest: &Manifest) -> String {
+    format!("{} of {}", manifest.artifact(), manifest.id())
 }
 
 async fn identity(shared: &Arc<Shared>, manifest: &Manifest, plan: &Plan) -> Result<Option<Identity>, Error> {

@@ -36,3 +36,19 @@ impl Chain {
 pub(crate) fn within<F: Future>(chain: Chain, handler: F) -> impl Future<Output = F::Output> {
     CHAIN.scope(chain, handler)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Chain, within};
+
+    #[tokio::test]
+    async fn a_handler_knows_who_waits_for_it_and_nobody_else_does() {
+        let chain = Chain::current().with(1);
+        let inner = within(chain.with(2), async {
+            let chain = Chain::current();
+            (chain.holds(1), chain.holds(2), chain.holds(3))
+        });
+        assert_eq!(inner.await, (true, true, false));
+        assert!(!Chain::current().holds(1), "control: outside the handler");
+    }
+}

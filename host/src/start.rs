@@ -34,7 +34,8 @@ pub(crate) async fn start(
 ) -> Result<(Worker, Evidence), Failed> {
     let time = Duration::from_millis(blueprint.orders.limits.start_ms);
     let deadline = tokio::time::Instant::now() + time;
-    let launched = tokio::time::timeout_at(deadline, Worker::launch(surroundings, blueprint, particulars, io));
+    let launched =
+        tokio::time::timeout_at(deadline, Worker::launch(surroundings, blueprint, particulars, io));
     let mut worker = match launched.await {
         Ok(launched) => launched.map_err(Failed::Host)?,
         Err(_) => return Err(Failed::Host(Error::launch(format!("no worker was started within {time:?}")))),
@@ -98,7 +99,7 @@ const LAYERS: [Layer; 3] = [
 
 impl Failed {
     /// What the caller is told.
-    pub(crate) fn into_error(self, plugin: &str) -> Error {
+    pub(crate) fn into_error(self, plugin: &str, subject: &str) -> Error {
         let exit = match self {
             Failed::Host(error) => return error,
             Failed::Ended(exit) => exit,
@@ -108,11 +109,16 @@ impl Failed {
         };
         if let Some(layer) = LAYERS.iter().find(|layer| layer.step == *step) {
             let detail = detail.clone();
-            return Error::Unavailable { layer: layer.name, detail, since: layer.since, advice: layer.advice };
+            return Error::Unavailable {
+                layer: layer.name,
+                detail,
+                since: layer.since,
+                advice: layer.advice,
+            };
         }
         match step {
             Step::Load | Step::Files => Error::Package {
-                subject: plugin.to_owned(),
+                subject: subject.to_owned(),
                 detail: detail.clone(),
                 class: exit.limit.map_or(Class::Invalid, |_| Class::Resource),
             },
@@ -134,7 +140,7 @@ mod tests {
     fn class(step: Step) -> Class {
         let cause = ExitCause::StartFailed { step, errno: 38, detail: "no".to_owned() };
         let exit = Exit { cause, limit: None, max_rss: 0, cpu: Duration::ZERO, violations: 0 };
-        Failed::Ended(exit).into_error("p").class()
+        Failed::Ended(exit).into_error("p", "p.so").class()
     }
 
     #[test]

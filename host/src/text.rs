@@ -11,7 +11,7 @@ const CUT: &str = " [cut]";
 /// Makes text of a plugin fit for a log or a terminal: one line, bounded.
 ///
 /// Escapes control characters (C0, DEL, C1), line and paragraph separators, and the characters that reorder or hide
-/// text; replaces invalid UTF-8; cuts at [`LINE_MAX`].
+/// text; replaces invalid UTF-8; cuts after 4 KiB.
 pub fn escape(bytes: &[u8]) -> String {
     let mut escaped = String::new();
     for character in String::from_utf8_lossy(bytes).chars() {

@@ -139,7 +139,7 @@ impl FromStr for HostPort {
         let port_fits = port.parse::<u16>().is_ok_and(|number| number != 0 && number.to_string() == port);
         let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let host_fits = match bracketed {
-            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            Some(address) => address.parse::<core::net::Ipv6Addr>().is_ok(),
             None => is_host_name(host),
         };
         if port_fits && host_fits { Ok(HostPort(text.to_owned())) } else { refuse(wrong) }

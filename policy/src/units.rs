@@ -50,7 +50,7 @@ fn quantity(text: &str, units: &[(&str, u64)], example: &str) -> Result<u64, Nam
 
 /// The largest unit that divides the value.
 fn write_quantity(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)]) -> fmt::Result {
-    let fitting = units.iter().rev().find(|(_, factor)| value >= *factor && value % factor == 0);
+    let fitting = units.iter().rev().find(|(_, factor)| value >= *factor && value.is_multiple_of(*factor));
     let (unit, factor) = fitting.or(units.first()).copied().unwrap_or(("", 1));
     write!(f, "{} {unit}", value / factor)
 }

@@ -97,12 +97,14 @@ impl Cache {
     }
 
     fn write(&self, name: &Sha, compiled: &Compiled) -> Result<(), Error> {
-        let description = codec::encode(&compiled.description).map_err(|error| self.failed(std::io::Error::other(error)))?;
+        let description = codec::encode(&compiled.description)
+            .map_err(|error| self.failed(std::io::Error::other(error)))?;
         let described = u32::try_from(description.len()).unwrap_or(u32::MAX).to_le_bytes();
         let mac = self.mac(name, &described, &[&description, &compiled.code]).finalize().into_bytes();
         let fresh = self.folder.join(format!("{}.new", random::name()?));
         let parts: [&[u8]; 5] = [MAGIC, &mac, &described, &description, &compiled.code];
-        let written = private(&fresh).and_then(|mut file| parts.iter().try_for_each(|part| file.write_all(part)));
+        let written =
+            private(&fresh).and_then(|mut file| parts.iter().try_for_each(|part| file.write_all(part)));
         let placed = written.and_then(|()| std::fs::rename(&fresh, self.path(name)));
         placed.map_err(|source| {
             let _ = std::fs::remove_file(&fresh);
@@ -172,7 +174,9 @@ fn read_key(folder: &Path) -> Result<Sha, Error> {
     let fail = |source| failed(&path, source);
     if !path.exists() {
         let fresh = folder.join(format!("{}.key", random::name()?));
-        private(&fresh).and_then(|mut file| file.write_all(&random::bytes::<32>().unwrap_or_default())).map_err(fail)?;
+        private(&fresh)
+            .and_then(|mut file| file.write_all(&random::bytes::<32>().unwrap_or_default()))
+            .map_err(fail)?;
         // A link fails where another host was faster; its key counts.
         let _ = std::fs::hard_link(&fresh, &path);
         let _ = std::fs::remove_file(&fresh);

@@ -77,7 +77,8 @@ impl Compilers {
             Some(compiled) => compiled,
             None => self.compile(surroundings, subject, module, runtime, key).await?,
         };
-        let sealed = blocking(move || Ok((Sealed::from_bytes(&compiled.code)?, compiled.description))).await?;
+        let sealed =
+            blocking(move || Ok((Sealed::from_bytes(&compiled.code)?, compiled.description))).await?;
         let (sealed, description) = sealed;
         Ok(Code { description, sealed })
     }
@@ -131,6 +132,7 @@ impl Compilers {
     ) -> Result<(Description, OwnedFd), Error> {
         let blueprint = Arc::new(Blueprint {
             plugin: crate::identity::COMPILER.to_owned(),
+            subject: subject.to_owned(),
             image: Image::Compiler,
             orders: compiler_plan(&self.platform)?.orders,
             artifact: Arc::clone(module),
@@ -142,9 +144,10 @@ impl Compilers {
         let theirs = output.try_clone().map_err(|source| Error::io("share a memory file", source))?;
         let particulars = Particulars { generation: 1, output: Some(theirs), ..Particulars::default() };
         let broker = Handlers::default().broker(&[]);
-        let (mut worker, _) = start(surroundings, &blueprint, particulars, CommandIo::default(), &broker, &Chain::default())
-            .await
-            .map_err(|failed| broken_compiler(subject, failed))?;
+        let (mut worker, _) =
+            start(surroundings, &blueprint, particulars, CommandIo::default(), &broker, &Chain::default())
+                .await
+                .map_err(|failed| broken_compiler(subject, failed))?;
         let asked = ask(&mut worker, &blueprint, surroundings, runtime, &broker).await;
         worker.kill(ExitCause::KilledByHost("its work is done".to_owned()));
         let exit = worker.finish().await;
@@ -170,8 +173,14 @@ async fn ask(
 ) -> Option<Result<Description, CompileFailure>> {
     let input = codec::encode(&CompileRequest { runtime }).ok()?;
     let share = surroundings.budget.take(input.len() as u64).await?;
-    let conversation =
-        Conversation { id: CallId(1), export: EXPORT.to_owned(), input, share, broker, chain: Chain::default() };
+    let conversation = Conversation {
+        id: CallId(1),
+        export: EXPORT.to_owned(),
+        input,
+        share,
+        broker,
+        chain: Chain::default(),
+    };
     let deadline = Duration::from_millis(blueprint.orders.limits.call_ms);
     let reply = match tokio::time::timeout(deadline, worker.call(conversation)).await {
         Ok(Ok(reply)) => reply,
@@ -197,7 +206,7 @@ async fn ask(
 
 /// A compiler that cannot start is no fault of the module.
 fn broken_compiler(subject: &str, failed: Failed) -> Error {
-    failed.into_error(&format!("the compiler of {subject}"))
+    failed.into_error(&format!("the compiler of {subject}"), subject)
 }
 
 fn refused(subject: &str, failure: &CompileFailure) -> Error {
@@ -210,7 +219,8 @@ fn refused(subject: &str, failure: &CompileFailure) -> Error {
 }
 
 fn read_code(subject: &str, output: OwnedFd, announced: u64) -> Result<Vec<u8>, Error> {
-    let mut output = File::open(proc_path(&output)).map_err(|source| Error::io("read compiled code", source))?;
+    let mut output =
+        File::open(proc_path(&output)).map_err(|source| Error::io("read compiled code", source))?;
     let size = output.metadata().map_err(|source| Error::io("read compiled code", source))?.len();
     if size == 0 || size != announced || size > CODE_MAX {
         let detail = format!("its compiler left {size} bytes of code and announced {announced}");

@@ -196,7 +196,8 @@ impl Task {
                 return;
             }
         };
-        self.living.insert(worker, Living { pidfd: Arc::clone(&polled), report: Some(report), forgotten: false });
+        self.living
+            .insert(worker, Living { pidfd: Arc::clone(&polled), report: Some(report), forgotten: false });
         if let Err(Ok(unwanted)) = answer.send(Ok(Spawned { pidfd: polled, report: reported })) {
             let _ = pidfd_send_signal(&unwanted.pidfd.get_ref().0, Signal::KILL);
         }
@@ -237,8 +238,8 @@ async fn make(orders: &std_mpsc::Sender<Order>) -> Result<Watch<Channel>, Error>
     let (answer, answered) = oneshot::channel();
     orders.send(answer).map_err(|_| Error::Shutdown)?;
     let channel = answered.await.map_err(|_| Error::Shutdown)??;
-    let channel =
-        watch(channel, Interest::READABLE | Interest::WRITABLE).map_err(|source| Error::io("watch the launcher's channel", source))?;
+    let channel = watch(channel, Interest::READABLE | Interest::WRITABLE)
+        .map_err(|source| Error::io("watch the launcher's channel", source))?;
     let mut buffer = Box::new([0; PACKET_MAX]);
     let met = tokio::time::timeout(READY_TIME, receive(Some(&channel), &mut buffer)).await;
     match met {

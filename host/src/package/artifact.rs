@@ -16,6 +16,9 @@ use crate::error::Error;
 /// Largest artifact: larger than any real plugin seen (a 69 MB tool), far below what would hurt a host.
 pub(crate) const ARTIFACT_MAX: u64 = 256 << 20;
 
+/// Bytes of one MiB.
+const MIB: u64 = 1 << 20;
+
 /// Bytes copied at once.
 const PIECE: usize = 256 << 10;
 
@@ -76,7 +79,8 @@ fn check_size(name: &str, size: u64) -> Result<(), Error> {
     match size {
         0 => Err(Error::malformed(name, "it is empty")),
         size if size > ARTIFACT_MAX => {
-            Err(Error::malformed(name, format!("its {size} bytes are more than the {ARTIFACT_MAX} allowed")))
+            let (found, allowed) = (size.div_ceil(MIB), ARTIFACT_MAX / MIB);
+            Err(Error::malformed(name, format!("it has {found} MiB, more than the {allowed} MiB allowed")))
         }
         _ => Ok(()),
     }

@@ -62,7 +62,8 @@ impl Package {
         if real.is_dir() {
             return Package::folder(real, MANIFEST);
         }
-        let (Some(folder), Some(name)) = (real.parent(), real.file_name().and_then(|name| name.to_str())) else {
+        let (Some(folder), Some(name)) = (real.parent(), real.file_name().and_then(|name| name.to_str()))
+        else {
             return Err(Error::malformed(named, "its path is not UTF-8"));
         };
         match path.extension().and_then(|extension| extension.to_str()) {
@@ -80,7 +81,13 @@ impl Package {
         Ok(Package { manifest, folder: Some(folder), opened, artifact, bare: false })
     }
 
-    fn bare(named: &str, folder: &Path, name: &str, extension: &str, wanted: BareUse) -> Result<Package, Error> {
+    fn bare(
+        named: &str,
+        folder: &Path,
+        name: &str,
+        extension: &str,
+        wanted: BareUse,
+    ) -> Result<Package, Error> {
         let kind = BARE.iter().find(|(known, bare_use, ..)| *known == extension && *bare_use == wanted);
         let Some((_, _, runtime, profile)) = kind else {
             let kinds = match wanted {
@@ -115,7 +122,10 @@ pub(crate) fn find_profile(name: &str, added: &[Profile]) -> Result<Profile, Err
         Some(profile) => Ok(profile?),
         None => {
             let known: Vec<_> = Profile::shipped_names().to_vec();
-            Err(Error::malformed(format!("profile `{name}`"), format!("there is none; shipped are: {}", known.join(", "))))
+            Err(Error::malformed(
+                format!("profile `{name}`"),
+                format!("there is none; shipped are: {}", known.join(", ")),
+            ))
         }
     }
 }

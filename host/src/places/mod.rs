@@ -65,7 +65,8 @@ impl Places {
             places.paths.push((Place::Data, text(&folder)?));
         }
         if uses(orders, Place::Scratch) {
-            let home = self.scratch.get_or_try_init(async || ScratchHome::open(&self.state).map(Arc::new)).await?;
+            let home =
+                self.scratch.get_or_try_init(async || ScratchHome::open(&self.state).map(Arc::new)).await?;
             let scratch = Scratch::make(Arc::clone(home), identity)?;
             places.paths.push((Place::Scratch, text(scratch.path())?));
             places.scratch = Some(scratch);

@@ -117,7 +117,8 @@ mod tests {
         std::fs::create_dir(&tree).expect("creates");
         let mut here = open(CWD, &tree).expect("opens");
         for depth in 0..3000 {
-            std::os::unix::fs::symlink(home.path(), format!("{}/link{depth}", tree.display())).expect("links");
+            std::os::unix::fs::symlink(home.path(), format!("{}/link{depth}", tree.display()))
+                .expect("links");
             mkdirat(here.as_fd(), "a-name-of-some-length", Mode::RWXU).expect("creates");
             here = open(&here, "a-name-of-some-length").expect("opens");
         }

@@ -133,7 +133,8 @@ impl Actor {
             () = closing.said() => return Err(Error::Shutdown),
             started = start(&self.shared.surroundings, blueprint, particulars, io, &self.broker, &chain) => started,
         };
-        let (worker, evidence) = started.map_err(|failed| failed.into_error(&blueprint.plugin))?;
+        let (worker, evidence) =
+            started.map_err(|failed| failed.into_error(&blueprint.plugin, &blueprint.subject))?;
         self.evidence.send_replace(Some(evidence));
         self.tell(EventKind::Ready);
         if self.generation > 1 && !self.is_command() {

@@ -66,7 +66,9 @@ impl<'p> Request<'p> {
     pub async fn raw(self, input: Vec<u8>) -> Result<Vec<u8>, CallError> {
         match self.plugin.send(self.export, input, self.deadline, None).await? {
             Outcome::Reply(bytes, _) => Ok(bytes),
-            Outcome::Exited(code) => Err(CallError::BadInput(format!("the plugin is a command; it exited with {code}"))),
+            Outcome::Exited(code) => {
+                Err(CallError::BadInput(format!("the plugin is a command; it exited with {code}")))
+            }
         }
     }
 
@@ -175,7 +177,8 @@ impl Plugin {
             return Err(CallError::NoSuchExport(format!("a name of {} bytes", export.len())));
         }
         if self.is_command() != command {
-            let what = if command { "it is called, not run" } else { "it is a command: it is run, not called" };
+            let what =
+                if command { "it is called, not run" } else { "it is a command: it is run, not called" };
             return Err(CallError::NoSuchExport(format!("{export}: {what}")));
         }
         if chain.holds(self.inner.number) {

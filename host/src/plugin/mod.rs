@@ -42,8 +42,13 @@ impl Plugin {
         let queue = Arc::new(Queue::new(prepared.plan.orders.limits.outstanding));
         let (closing, closed) = watch::channel(false);
         let number = shared.next_plugin();
-        let (mut actor, evidence) =
-            actor::Actor::new(number, Arc::clone(&shared), Arc::clone(&prepared), Arc::clone(&queue), closed)?;
+        let (mut actor, evidence) = actor::Actor::new(
+            number,
+            Arc::clone(&shared),
+            Arc::clone(&prepared),
+            Arc::clone(&queue),
+            closed,
+        )?;
         if prepared.plan.orders.runtime != Runtime::Command {
             actor.ensure_worker().await?;
         }

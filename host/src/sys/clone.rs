@@ -60,15 +60,20 @@ pub(crate) fn launch(launch: &Launch<'_>) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Runs `attempt` in a child that then ends, with 0 if it succeeded; for probes that change the process.
+/// Runs `attempt` in a child that writes a byte to `report` if it succeeded, and ends; for probes that change the process.
 ///
-/// `attempt` may make system calls only.
-pub(crate) fn try_in_child(attempt: fn() -> bool) -> Result<OwnedFd, Errno> {
+/// The exit status would not do: an application that reaps every child may take it away. `attempt` may make system calls
+/// only.
+pub(crate) fn try_in_child(attempt: fn() -> bool, report: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let report = report.as_raw_fd();
     match clone_child()? {
         Some(pidfd) => Ok(pidfd),
         None => {
-            let code = i32::from(!attempt());
-            exit_child(code)
+            if attempt() {
+                // SAFETY: the byte is a static; the descriptor was open when this child was made.
+                unsafe { libc::write(report, c"1".as_ptr().cast(), 1) };
+            }
+            exit_child(0)
         }
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! Each function is one system call with checked types around it; what to do with the result is decided elsewhere.
 
-#![allow(unsafe_code, reason = "raw system calls without a safe wrapper; each block says who upholds its invariant")]
+#![allow(
+    unsafe_code,
+    reason = "raw system calls without a safe wrapper; each block says who upholds its invariant"
+)]
 
 pub(crate) mod clone;
 pub(crate) mod notify;

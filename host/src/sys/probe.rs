@@ -1,6 +1,9 @@
 //! Asks the kernel what it offers, without changing this process.
 
+use std::os::fd::AsFd;
+
 use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::clone::try_in_child;
@@ -43,15 +46,20 @@ pub(crate) fn seccomp_action(action: SeccompAction) -> Result<(), Errno> {
 /// Whether a process of this user can enter its own IPC, network and UTS namespaces, through a user namespace if it is
 /// not privileged. Tried in a child.
 pub(crate) fn namespaces(through_user: bool) -> Result<bool, Errno> {
-    let child = try_in_child(if through_user { enter_through_user } else { enter })?;
-    loop {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(wall());
-        match waitid(WaitId::PidFd(std::os::fd::AsFd::as_fd(&child)), options) {
-            Ok(status) => return Ok(status.and_then(|status| status.exit_status()) == Some(0)),
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    let child = try_in_child(if through_user { enter_through_user } else { enter }, writer.as_fd())?;
+    drop(writer);
+    let mut report = [0];
+    let entered = loop {
+        match rustix::io::read(&reader, &mut report) {
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
+            other => break other? == 1,
         }
-    }
+    };
+    let options = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(wall());
+    // The application may have reaped it already.
+    while let Err(Errno::INTR) = waitid(WaitId::PidFd(child.as_fd()), options) {}
+    Ok(entered)
 }
 
 /// `__WALL`: also children whose exit signal is not SIGCHLD.

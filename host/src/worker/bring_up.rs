@@ -84,7 +84,8 @@ impl Worker {
     /// The setup channel's short life: orders out, evidence in. The worker's own code is all that runs there.
     async fn set_up(&mut self) -> Result<Evidence, StartFault> {
         let setup = self.setup.take().ok_or(Broken::Closed)?;
-        let setup = watch(setup, Interest::READABLE | Interest::WRITABLE).map_err(host("watch a worker's setup channel"))?;
+        let setup = watch(setup, Interest::READABLE | Interest::WRITABLE)
+            .map_err(host("watch a worker's setup channel"))?;
         self.send_orders(&setup).await?;
         loop {
             match self.hear(&setup).await? {

@@ -153,7 +153,12 @@ impl Inbox {
         Ok(Some(Incoming::Announced(len)))
     }
 
-    fn piece(&mut self, call: CallId, bytes: &[u8], mut partial: Partial) -> Result<Option<Incoming>, Breach> {
+    fn piece(
+        &mut self,
+        call: CallId,
+        bytes: &[u8],
+        mut partial: Partial,
+    ) -> Result<Option<Incoming>, Breach> {
         if call != partial.call {
             return Err("a payload of another call".to_owned());
         }

@@ -51,12 +51,7 @@ impl Link {
     }
 
     /// Sends a message and its payload; waits while the worker does not read.
-    pub(crate) async fn send(
-        &self,
-        message: ToWorker,
-        call: CallId,
-        payload: &[u8],
-    ) -> Result<(), Broken> {
+    pub(crate) async fn send(&self, message: ToWorker, call: CallId, payload: &[u8]) -> Result<(), Broken> {
         self.packet(message, &[]).await?;
         for (count, piece) in (1_u32..).zip(payload.chunks(PIECE_MAX)) {
             let len = u32::try_from(piece.len()).map_err(|_| Broken::Closed)?;

@@ -49,6 +49,8 @@ const DRAIN_TIME: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Blueprint {
     pub(crate) plugin: String,
+    /// The artifact, as messages name it.
+    pub(crate) subject: String,
     pub(crate) image: Image,
     pub(crate) orders: Orders,
     pub(crate) artifact: Arc<Sealed>,
@@ -129,7 +131,8 @@ impl Worker {
         let pair = || Channel::pair().map_err(|error| Error::launch(error.to_string()));
         let ((near, far), (setup_near, setup_far)) = (pair()?, pair()?);
         let descriptors = [far.into_socket(), setup_far.into_socket(), stdin, stdout, stderr];
-        let process = surroundings.launcher.spawn(SpawnRequest { image: blueprint.image, descriptors }).await?;
+        let process =
+            surroundings.launcher.spawn(SpawnRequest { image: blueprint.image, descriptors }).await?;
         let link = Link::new(near, Generation(generation), orders.limits.message)
             .map_err(|source| Error::io("watch a worker's channel", source))?;
         let events = surroundings.events.clone();
@@ -248,6 +251,9 @@ impl Worker {
         drop(scratch);
         let exit =
             Exit::judge(record.cause(), end.status, end.usage, &blueprint.orders.limits, record.violations());
+        if exit.cause == (ExitCause::Violation { syscall: None }) {
+            record.kernel_violation();
+        }
         if blueprint.image != Image::Compiler {
             let event = EventKind::Exited(exit.clone());
             surroundings.events.send(&blueprint.plugin, particulars.generation, event);

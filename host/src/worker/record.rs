@@ -57,14 +57,23 @@ impl Record {
         self.violations.load(Ordering::Relaxed)
     }
 
+    /// Tells that the kernel killed the worker for an act; it does not say which.
+    pub(crate) fn kernel_violation(&self) {
+        self.tell(Observer::Kernel, "a forbidden system call".to_owned(), Vec::new());
+    }
+
     /// Records an act that was stopped; a flood of them ends the worker.
     pub(crate) fn violation(&self, act: String, arguments: Vec<u64>) {
         let count = self.violations.fetch_add(1, Ordering::Relaxed) + 1;
         if count > FLOOD {
             self.kill(ExitCause::Violation { syscall: Some(act) });
         } else if count <= TOLD {
-            let violation = Violation { observer: Observer::Host, act, arguments };
-            self.events.send(&self.plugin, self.generation, EventKind::Violation(violation));
+            self.tell(Observer::Host, act, arguments);
         }
+    }
+
+    fn tell(&self, observer: Observer, act: String, arguments: Vec<u64>) {
+        let violation = EventKind::Violation(Violation { observer, act, arguments });
+        self.events.send(&self.plugin, self.generation, violation);
     }
 }

@@ -107,5 +107,8 @@ fn name(notification: &Notification) -> String {
     let number = notification.number.cast_unsigned();
     let arch = Arch::of_this_build().filter(|arch| arch.audit() == notification.arch);
     let known = arch.and_then(|arch| hotcell_policy::syscall_name(arch, number));
-    known.map_or_else(|| format!("system call {number} of architecture {:#x}", notification.arch), str::to_owned)
+    known.map_or_else(
+        || format!("system call {number} of architecture {:#x}", notification.arch),
+        str::to_owned,
+    )
 }

@@ -1,8 +1,7 @@
 //! seccomp programs: which sets are in force at which stage, and what everything else meets.
 
-use hotcell_protocol::{FileAccess, Filter, Filters, Runtime};
+use hotcell_protocol::{Filter, Filters, Runtime};
 
-use crate::policy::FileGrant;
 use crate::seccomp::{
     Action, Alternative, Answer, Granted, Rule, Stage, SyscallSet, Table, assemble, syscall_number,
 };
@@ -74,18 +73,11 @@ fn check_platform(policy: &Policy, platform: &Platform) -> Result<(), PolicyErro
 pub(super) fn in_force(policy: &Policy, stage: Stage) -> impl Iterator<Item = &SyscallSet> {
     policy.sets.iter().filter(move |set| {
         let in_stage = set.stage == Stage::Run || stage == Stage::Load;
-        let granted = |granted| policy.files.iter().any(|file| grants(file, granted));
+        let granted = |granted: Granted| {
+            policy.files.iter().any(|file| granted.is_given(file.access, file.create, file.delete))
+        };
         in_stage && set.runtimes.contains(&policy.runtime) && set.when.is_none_or(granted)
     })
-}
-
-fn grants(file: &FileGrant, granted: Granted) -> bool {
-    match granted {
-        Granted::Read => true,
-        Granted::Write => file.access == FileAccess::Write,
-        Granted::Create => file.create,
-        Granted::Delete => file.delete,
-    }
 }
 
 fn make(arch: Arch, rules: &[&Rule], default: Action) -> Result<Filter, PolicyError> {

@@ -85,8 +85,8 @@ fn refuse_read_only_inside_writable(policy: &Policy) -> Result<(), PolicyError> 
 }
 
 fn has_more(outer: &FileGrant, inner: &FileGrant) -> bool {
-    let writes = |grant: &FileGrant| grant.access == FileAccess::Write;
-    writes(outer) > writes(inner) || outer.create > inner.create || outer.delete > inner.delete
+    let rights = |grant: &FileGrant| [grant.access == FileAccess::Write, grant.create, grant.delete];
+    rights(outer).into_iter().zip(rights(inner)).any(|(outer, inner)| outer && !inner)
 }
 
 /// The paths as a WASI runtime offers them to its guest. A native library opens paths itself.

@@ -87,3 +87,76 @@ fn object(value: Value) -> Map<String, Value> {
         _ => Map::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic, reason = "a test fails that way")]
+
+    use std::fmt::Write;
+
+    use super::super::keys::{KEYS, Key, Kind, Need};
+
+    const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/manifest.md");
+    const BEGIN: &str = "<!-- keys: written by the tests from the key table -->\n";
+    const END: &str = "<!-- keys: end -->\n";
+
+    fn kind(kind: &Kind) -> String {
+        match kind {
+            Kind::Any => "any JSON".to_owned(),
+            Kind::Choice(words) => {
+                words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ")
+            }
+            Kind::Flag => "true or false".to_owned(),
+            Kind::Integer(low, high) if low == high => format!("integer, {low}"),
+            Kind::Integer(low, high) => format!("integer, {low} to {high}"),
+            Kind::List => "list, not empty, nothing twice".to_owned(),
+            Kind::Pattern(pattern) => format!("string, `{}`", pattern.replace('|', "\\|")),
+            Kind::Size => "size: `\"64 MiB\"`, or whole bytes".to_owned(),
+            Kind::Table => "table".to_owned(),
+            Kind::Text(max) => format!("string, 1 to {max} visible characters"),
+        }
+    }
+
+    fn row(key: &Key) -> String {
+        let need = match key.need {
+            Need::Required => "required".to_owned(),
+            Need::Else(meaning) => meaning.to_owned(),
+        };
+        let built = if key.built { "" } else { " **Not built yet.**" };
+        format!("| `{}` | {} | {need} | {}.{built} |\n", key.path, kind(&key.kind), key.about)
+    }
+
+    /// `HOTCELL_BLESS=1` renews the table.
+    #[test]
+    fn the_table_of_the_documentation_is_the_key_table() {
+        let document = std::fs::read_to_string(DOCUMENT).expect("reads");
+        let (head, rest) = document.split_once(BEGIN).expect("has the mark");
+        let (_, tail) = rest.split_once(END).expect("has the end mark");
+        let mut text =
+            format!("{head}{BEGIN}| key | type and bounds | if absent | is |\n|---|---|---|---|\n");
+        for key in KEYS {
+            text.push_str(&row(key));
+        }
+        write!(text, "{END}{tail}").expect("a string takes all");
+        if std::env::var_os("HOTCELL_BLESS").is_some() {
+            std::fs::write(DOCUMENT, text).expect("writes");
+        } else if text != document {
+            panic!(
+                "docs/manifest.md differs from the key table; HOTCELL_BLESS=1 cargo test -p hotcell-policy renews it"
+            );
+        }
+    }
+
+    #[test]
+    fn every_key_has_its_parent_before_it_and_stands_once() {
+        for (index, key) in KEYS.iter().enumerate() {
+            let before = || KEYS.iter().take(index);
+            assert!(!before().any(|other| other.path == key.path), "{} stands twice", key.path);
+            let item = key.path.strip_suffix("[]");
+            let member = key.path.rsplit_once('.').map(|(parent, _)| parent);
+            if let Some(parent) = item.or(member) {
+                assert!(before().any(|other| other.path == parent), "{} has no parent", key.path);
+            }
+        }
+    }
+}

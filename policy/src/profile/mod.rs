@@ -13,7 +13,7 @@ pub(crate) use limits::written;
 
 use crate::input::{Document, ParseError};
 use crate::names::{GrantPath, HostCallName, ProfileName};
-use crate::seccomp::{Granted, SyscallSet};
+use crate::seccomp::SyscallSet;
 
 /// A parsed profile.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,17 +46,6 @@ pub(crate) struct FileRule {
 pub(crate) struct HostCallRule {
     pub(crate) name: HostCallName,
     pub(crate) source: String,
-}
-
-impl FileRule {
-    pub(crate) fn grants(&self, granted: Granted) -> bool {
-        match granted {
-            Granted::Read => true,
-            Granted::Write => self.access == FileAccess::Write,
-            Granted::Create => self.create,
-            Granted::Delete => self.delete,
-        }
-    }
 }
 
 impl Profile {

@@ -177,7 +177,7 @@ fn add_grants(fields: &Fields<'_>, profile: &mut Profile) -> Result<(), ParseErr
 }
 
 fn syscall_set(field: &Field<'_>, runtimes: &[Runtime]) -> Result<SyscallSet, ParseError> {
-    let set = SyscallSet::shipped(field.choice(&SyscallSet::NAMES.map(|name| (name, name)))?)?;
+    let set = SyscallSet::shipped(field.choice(&SyscallSet::names().map(|name| (name, name)))?)?;
     if runtimes.iter().any(|runtime| set.runtimes.contains(runtime)) {
         return Ok(set);
     }
@@ -261,7 +261,8 @@ fn check(fields: &Fields<'_>, profile: &Profile) -> Result<(), ParseError> {
         ));
     }
     for granted in Granted::ALL {
-        let granting = profile.files.iter().any(|file| file.grants(granted));
+        let granting =
+            profile.files.iter().any(|file| granted.is_given(file.access, file.create, file.delete));
         if granting && !profile.sets.iter().any(|set| set.when == Some(granted)) {
             let message =
                 format!("the profile grants files for `{granted}`, and names no syscall set for that");
@@ -269,4 +270,20 @@ fn check(fields: &Fields<'_>, profile: &Profile) -> Result<(), ParseError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KEYS, UNBUILT};
+    use crate::profile::limits::LIMITS;
+    use crate::seccomp::SyscallSet;
+
+    #[test]
+    fn the_documentation_names_every_key_limit_and_set() {
+        let document = include_str!("../../../docs/profile.md");
+        let names = KEYS.iter().chain(&UNBUILT).chain(&LIMITS).copied().chain(SyscallSet::names());
+        for name in names.chain(["path", "access", "create", "delete", "name", "why", "risk"]) {
+            assert!(document.contains(&format!("`{name}`")), "docs/profile.md does not mention `{name}`");
+        }
+    }
 }

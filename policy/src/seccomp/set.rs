@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use hotcell_protocol::Runtime;
+use hotcell_protocol::{FileAccess, Runtime};
 
 use super::names::is_syscall;
 use crate::error::runtime_name;
@@ -28,6 +28,16 @@ pub(crate) enum Granted {
 
 impl Granted {
     pub(crate) const ALL: [Granted; 4] = [Granted::Read, Granted::Write, Granted::Create, Granted::Delete];
+
+    /// Whether a grant with these rights grants so.
+    pub(crate) fn is_given(self, access: FileAccess, create: bool, delete: bool) -> bool {
+        match self {
+            Granted::Read => true,
+            Granted::Write => access == FileAccess::Write,
+            Granted::Create => create,
+            Granted::Delete => delete,
+        }
+    }
 
     fn name(self) -> &'static str {
         match self {
@@ -118,17 +128,11 @@ const RUNTIMES: [Runtime; 5] =
 
 impl SyscallSet {
     /// The names of the shipped sets.
-    pub(crate) const NAMES: [&str; SHIPPED.len()] = {
-        let mut names = [""; SHIPPED.len()];
-        let mut index = 0;
-        while index < names.len() {
-            names[index] = SHIPPED[index].0;
-            index += 1;
-        }
-        names
-    };
+    pub(crate) fn names() -> [&'static str; SHIPPED.len()] {
+        SHIPPED.map(|(name, _)| name)
+    }
 
-    /// A shipped set, by one of [`SyscallSet::NAMES`]. It always parses, as a test proves.
+    /// A shipped set, by one of [`SyscallSet::names`]. It always parses, as a test proves.
     pub(crate) fn shipped(name: &str) -> Result<SyscallSet, ParseError> {
         let found = SHIPPED.iter().find(|(known, _)| *known == name);
         let (name, text) = found.copied().unwrap_or(("", ""));

@@ -68,23 +68,18 @@ pub fn compile(source: Vec<u8>, request: &CompileRequest) -> Result<Compiled, Co
 
 /// What the module can be, against what the manifest says it is.
 fn choose(facts: &Facts, wanted: Option<Runtime>) -> Result<Runtime, CompileFailure> {
-    let found = match (facts.kind, facts.is_command) {
-        (Kind::Component, true) | (Kind::Core, true) if wanted != Some(facts.kind.library()) => {
-            Runtime::Command
-        }
-        (kind, _) => kind.library(),
-    };
-    let wanted = match wanted {
+    let library = facts.kind.library();
+    match wanted {
+        None => Ok(if facts.is_command { Runtime::Command } else { library }),
         // A module without WASI may still be a command.
-        Some(Runtime::Command) if facts.has_start => Runtime::Command,
-        Some(wanted) => wanted,
-        None => found,
-    };
-    if wanted == found || (wanted == Runtime::Command && facts.has_start) {
-        return Ok(wanted);
+        Some(Runtime::Command) if facts.has_start => Ok(Runtime::Command),
+        Some(wanted) if wanted == library => Ok(library),
+        Some(wanted) => {
+            let (wanted, found) = (name(wanted), facts.kind.article());
+            let message = format!("the manifest says `{wanted}`, but this is {found}");
+            Err(failure(FailureKind::Unsupported, message))
+        }
     }
-    let message = format!("the manifest says `{}`, but this is {}", name(wanted), facts.kind.article());
-    Err(failure(FailureKind::Unsupported, message))
 }
 
 fn name(runtime: Runtime) -> &'static str {

@@ -60,8 +60,8 @@ const PREVIEW1_FUNCTIONS: [&str; 46] = [
     "sock_shutdown",
 ];
 
-/// The interfaces of WASI 0.2 that a component finds, any patch version. There are no sockets and there is no HTTP.
-const WASI_INTERFACES: [&str; 19] = [
+/// The interfaces that a component finds, in any patch version. There are no sockets and there is no HTTP.
+const INTERFACES: [&str; 21] = [
     "wasi:cli/environment@0.2.",
     "wasi:cli/exit@0.2.",
     "wasi:cli/stderr@0.2.",
@@ -76,7 +76,9 @@ const WASI_INTERFACES: [&str; 19] = [
     "wasi:clocks/wall-clock@0.2.",
     "wasi:filesystem/preopens@0.2.",
     "wasi:filesystem/types@0.2.",
-    "wasi:io/",
+    "wasi:io/error@0.2.",
+    "wasi:io/poll@0.2.",
+    "wasi:io/streams@0.2.",
     "wasi:random/insecure-seed@0.2.",
     "wasi:random/insecure@0.2.",
     "wasi:random/random@0.2.",
@@ -136,7 +138,7 @@ fn component(name: &str, import: &Import) -> Result<(), String> {
     match import {
         // Types need no host.
         Import::Interface { functions: 0 } => Ok(()),
-        Import::Interface { .. } if WASI_INTERFACES.iter().any(|offer| name.starts_with(offer)) => Ok(()),
+        Import::Interface { .. } if INTERFACES.iter().any(|offer| name.starts_with(offer)) => Ok(()),
         Import::Interface { .. } if name.starts_with("wasi:sockets/") || name.starts_with("wasi:http/") => {
             Err("there are no sockets in a worker; network goes through host calls".to_owned())
         }

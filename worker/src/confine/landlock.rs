@@ -9,6 +9,8 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
     RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
+use rustix::fs::FileType;
+use rustix::io::Errno;
 
 /// Opens every granted path and builds the ruleset; changes nothing of the process.
 pub(super) fn prepare(orders: &Landlock, places: &[(Place, String)]) -> Result<RulesetCreated, Failure> {
@@ -21,6 +23,8 @@ pub(super) fn prepare(orders: &Landlock, places: &[(Place, String)]) -> Result<R
             .map_err(|_| failure(format!("the plan grants unknown rights {:#x} on {path}", rule.access)))?;
         let beneath =
             PathFd::new(&path).map_err(|error| failure(format!("failed to open {path}: {error}")))?;
+        let access = fitting(&beneath, access, abi)
+            .map_err(|errno| failure(format!("failed to look at {path}: {errno}")))?;
         ruleset = ruleset
             .add_rule(PathBeneath::new(beneath, access))
             .map_err(|error| refused(&format!("grant {path}"), &error))?;
@@ -48,6 +52,13 @@ pub(super) fn enforce(ruleset: RulesetCreated) -> Result<(), Failure> {
         RulesetStatus::FullyEnforced => Ok(()),
         partial => Err(failure(format!("the kernel enforced the Landlock ruleset only as {partial:?}"))),
     }
+}
+
+/// The rights that this kind of file can have: a plan does not know whether a granted path is a file or a folder, and
+/// the kernel refuses a rule that grants folder rights on a file.
+fn fitting(path: &PathFd, access: BitFlags<AccessFs>, abi: ABI) -> Result<BitFlags<AccessFs>, Errno> {
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(path)?.st_mode);
+    Ok(if kind == FileType::Directory { access } else { access & AccessFs::from_file(abi) })
 }
 
 fn locate(place: Place, path: &str, places: &[(Place, String)]) -> Result<String, Failure> {

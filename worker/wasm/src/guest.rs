@@ -70,8 +70,12 @@ pub(crate) fn drive<T>(
     runtime: &Runtime,
     guest: impl Future<Output = wasmtime::Result<T>>,
 ) -> Result<wasmtime::Result<T>, Fault> {
-    catch_unwind(AssertUnwindSafe(|| runtime.block_on(guest)))
-        .map_err(|_| Fault::new(TrapKind::Other, "a host function cannot do what the plugin asked for"))
+    catch_unwind(AssertUnwindSafe(|| runtime.block_on(guest))).map_err(|panic| {
+        let text =
+            panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        let text = format!("a host function failed: {}", text.unwrap_or("it panicked"));
+        Fault::new(TrapKind::Other, &text)
+    })
 }
 
 impl Guest {

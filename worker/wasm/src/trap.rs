@@ -59,7 +59,7 @@ impl Fault {
 }
 
 fn kind(error: &wasmtime::Error) -> TrapKind {
-    if error.downcast_ref::<BadArgument>().is_some() {
+    if error.downcast_ref::<BadArgument>().is_some() || error.downcast_ref::<wiggle::GuestError>().is_some() {
         return TrapKind::BadArgument;
     }
     match error.downcast_ref::<Trap>() {
