@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hotcell::{CallError, Class, ExitCause, Plugin};
-use hotcell_tests::{Footprint, Folders, package};
+use hotcell_tests::Footprint;
 
 mod common;
 
@@ -50,7 +50,7 @@ const NATIVE: &[(&str, &str, Expected)] = &[
     ("bus_error", "", Signal("SIGBUS")),
     ("division_trap", "", Signal("SIGFPE")),
     ("double_free", "", Signal("SIGABRT")),
-    ("heap_corruption", "", AnyOf(&[Class::Crashed, Class::Protocol])),
+    ("heap_corruption", "", AnyOf(&[Class::Plugin, Class::Crashed, Class::Protocol])),
     ("exit_zero", "", Code(0)),
     ("exit_with", "77", Code(77)),
     ("kill_self", "", Error("EPERM")),
@@ -75,7 +75,7 @@ const NATIVE: &[(&str, &str, Expected)] = &[
     ("mapping_flood", "", AnyOf(&[Class::Plugin, Class::Resource])),
     ("executable_memory", "", Error("EPERM")),
     ("log_flood", "", Timeout),
-    ("host_call_bomb", "", Timeout),
+    ("host_call_bomb", "", AnyOf(&[Class::Crashed])),
     ("giant_host_call", "1073741824", AnyOf(&[Class::Plugin, Class::Crashed, Class::Resource])),
     ("giant_reply", "100000000", Resource),
     ("lying_reply", "1073741824", Resource),

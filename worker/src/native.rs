@@ -51,7 +51,7 @@ impl Runtime for Native {
         let path = format!("/proc/self/fd/{}", artifact.as_raw_fd());
         // SAFETY: the library is hostile code by design; the process is confined, as `Confined` proves.
         let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
-            .map_err(|error| load_failure(format!("failed to load the library: {error}")))?;
+            .map_err(|error| load_failure(format!("failed to load the library: {}", reason(&error))))?;
         Ok(Native { library })
     }
 
@@ -109,6 +109,15 @@ impl Native {
             unsafe { export(input.as_ptr(), input.len()) }
         });
         Some(exchange.into_reply(status))
+    }
+}
+
+/// What dlopen said, without the path under which the host passed the library.
+fn reason(error: &libloading::Error) -> String {
+    let said = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    match said.split_once(": ") {
+        Some((path, rest)) if path.starts_with("/proc/self/fd/") => rest.to_owned(),
+        _ => said,
     }
 }
 

@@ -66,7 +66,7 @@ impl fmt::Display for ParseError {
         let Details { file, line, column, message, excerpt, marker, help } = &*self.0;
         let gutter = " ".repeat(line.to_string().len());
         writeln!(f, "error: {message}")?;
-        writeln!(f, "{gutter}--> {}:{line}:{column}", shown(file))?;
+        writeln!(f, "{gutter}--> {}:{line}:{column}", whole(file))?;
         writeln!(f, "{gutter} |")?;
         writeln!(f, "{line} | {excerpt}")?;
         write!(f, "{gutter} | {}{}", " ".repeat(marker.start), "^".repeat(marker.len().max(1)))?;
@@ -156,6 +156,13 @@ impl Document<'_> {
 
 fn floor(text: &str, offset: usize) -> usize {
     text.floor_char_boundary(offset)
+}
+
+/// A file name in full, escaped: a reader opens it.
+fn whole(text: &str) -> String {
+    let mut out = String::new();
+    text.chars().for_each(|character| push_shown(&mut out, character));
+    out
 }
 
 /// Quotes a piece of a document for a message: escaped and cut.

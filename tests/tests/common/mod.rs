@@ -8,13 +8,13 @@ use hotcell::{Host, Plugin};
 use hotcell_tests::{Folders, fixture, package};
 
 /// A host and its folders, which are removed with it.
-pub struct Setup {
-    pub host: Host,
-    pub folders: Folders,
+pub(crate) struct Setup {
+    pub(crate) host: Host,
+    pub(crate) folders: Folders,
 }
 
 impl Setup {
-    pub async fn new() -> Setup {
+    pub(crate) async fn new() -> Setup {
         let folders = Folders::new();
         let host = Host::builder()
             .worker(fixture::programs())
@@ -27,7 +27,7 @@ impl Setup {
         Setup { host, folders }
     }
 
-    pub async fn load(&self, name: &str) -> Plugin {
+    pub(crate) async fn load(&self, name: &str) -> Plugin {
         match self.host.load(package(name)).await {
             Ok(plugin) => plugin,
             Err(error) => panic!("{name} must load: {error}"),
@@ -36,12 +36,12 @@ impl Setup {
 }
 
 /// One at a time: tests that count what this process holds, or that need the machine's attention.
-pub fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A runtime for a test that holds a guard across it.
-pub fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime starts")
 }
