@@ -64,7 +64,8 @@ pub(crate) enum Action {
 }
 
 /// Names a plugin.
-const PLUGIN: &str = "A folder with manifest.json, a manifest, or a bare .wasm, .wat or .so without any permission";
+const PLUGIN: &str =
+    "A folder with manifest.json, a manifest, or a bare .wasm, .wat or .so without any permission";
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
@@ -117,14 +118,19 @@ pub(crate) struct Doctor {
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| "expected a whole number with ms, s or m, e.g. 10s".to_owned())?;
+    let number: u64 =
+        number.parse().map_err(|_| "expected a whole number with ms, s or m, e.g. 10s".to_owned())?;
     let duration = match unit {
         "ms" => Duration::from_millis(number),
         "" | "s" => Duration::from_secs(number),
         "m" => Duration::from_secs(number.saturating_mul(60)),
         other => return Err(format!("unknown unit `{other}`; use ms, s or m")),
     };
-    if duration.is_zero() { Err("a deadline of zero would refuse every call".to_owned()) } else { Ok(duration) }
+    if duration.is_zero() {
+        Err("a deadline of zero would refuse every call".to_owned())
+    } else {
+        Ok(duration)
+    }
 }
 
 #[cfg(test)]

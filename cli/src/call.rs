@@ -71,9 +71,8 @@ fn read_input(arguments: &Call) -> Result<Vec<u8>, Outcome> {
             bytes
         }
         Some(text) => match text.strip_prefix('@') {
-            Some(path) => {
-                std::fs::read(path).map_err(|error| Outcome::invalid(format!("failed to read {path}: {error}")))?
-            }
+            Some(path) => std::fs::read(path)
+                .map_err(|error| Outcome::invalid(format!("failed to read {path}: {error}")))?,
             None => text.as_bytes().to_vec(),
         },
     };

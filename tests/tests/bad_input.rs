@@ -208,9 +208,16 @@ fn what_is_not_built_is_refused_by_name() {
 #[test]
 fn a_request_that_nothing_grants_is_refused_with_the_line_that_would() {
     let package = Package::new();
-    package.manifest(&GOOD.replace("\"author\"", r#""permissions": { "host_calls": ["launch-missiles"] }, "author""#));
+    package.manifest(
+        &GOOD.replace("\"author\"", r#""permissions": { "host_calls": ["launch-missiles"] }, "author""#),
+    );
     package.must_fail(3, &["launch-missiles", "native-strict"]);
-    package.manifest(&GOOD.replace("\"author\"", r#""permissions": { "filesystem": { "read_paths": ["/etc"] } }, "author""#));
+    package.manifest(
+        &GOOD.replace(
+            "\"author\"",
+            r#""permissions": { "filesystem": { "read_paths": ["/etc"] } }, "author""#,
+        ),
+    );
     package.must_fail(3, &["/etc", "native-strict"]);
 }
 

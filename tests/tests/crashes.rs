@@ -117,8 +117,10 @@ impl Bystander {
             let (stop, answers) = (Arc::clone(&stop), Arc::clone(&answers));
             async move {
                 while !stop.load(Ordering::Relaxed) {
-                    let reply: serde_json::Value =
-                        plugin.call("value", &serde_json::Value::Null).await.expect("the bystander always answers");
+                    let reply: serde_json::Value = plugin
+                        .call("value", &serde_json::Value::Null)
+                        .await
+                        .expect("the bystander always answers");
                     assert_eq!(reply["value"], 0);
                     answers.fetch_add(1, Ordering::Relaxed);
                     tokio::task::yield_now().await;
@@ -187,7 +189,11 @@ fn every_row(name: &str, rows: &[(&str, &str, Expected)]) {
             let (result, ()) = tokio::join!(call, bystander.must_answer());
             judge(&format!("{name} {export}"), *expected, &result);
             let next = plugin.call_raw("ok", b"again".to_vec()).await;
-            assert_eq!(next.unwrap_or_else(|error| panic!("after {export}: {error}")), b"again", "after {export}");
+            assert_eq!(
+                next.unwrap_or_else(|error| panic!("after {export}: {error}")),
+                b"again",
+                "after {export}"
+            );
             before.must_return();
         }
         bystander.finish().await;

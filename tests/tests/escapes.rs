@@ -31,7 +31,8 @@ async fn text(plugin: &Plugin, export: &str, input: &str) -> Result<String, Call
 async fn a_constructor_gets_nothing_before_any_call() {
     let setup = common::Setup::new().await;
     let plugin = setup.load("crash-lab/constructors/attack").await;
-    let report: Value = serde_json::from_str(&text(&plugin, "report", "").await.expect("it loads")).expect("JSON");
+    let report: Value =
+        serde_json::from_str(&text(&plugin, "report", "").await.expect("it loads")).expect("JSON");
     for (attempt, result) in report.as_object().expect("an object") {
         match attempt.as_str() {
             "environment" => assert_eq!(result, 0, "{report}"),
@@ -75,7 +76,10 @@ async fn no_file_can_be_read() {
     let own = package("crash-lab/native/manifest.json");
     for path in ["/etc/passwd", "/proc/self/environ", "/proc/self/maps", own.to_str().expect("UTF-8")] {
         let result = text(&plugin, "read_file", path).await;
-        assert!(matches!(&result, Err(CallError::Plugin(said)) if said.contains("EPERM")), "{path}: {result:?}");
+        assert!(
+            matches!(&result, Err(CallError::Plugin(said)) if said.contains("EPERM")),
+            "{path}: {result:?}"
+        );
         assert!(!bare("crash-lab/native/crash_lab.so", "read_file", path).is_empty(), "control: {path}");
     }
 }
@@ -103,7 +107,8 @@ async fn a_refused_system_call_is_an_event_that_names_it() {
             }
         }
     };
-    let violation = tokio::time::timeout(std::time::Duration::from_secs(30), violation).await.expect("it is told");
+    let violation =
+        tokio::time::timeout(std::time::Duration::from_secs(30), violation).await.expect("it is told");
     assert_eq!(violation.act, "socket");
 }
 
@@ -141,7 +146,8 @@ async fn forbidden_system_calls_are_refused_where_an_ordinary_process_may_make_t
     let plugin = setup.load(LAB).await;
     for (name, number, [a, b, c], ordinary) in FORBIDDEN {
         let line = format!("{number} {a} {b} {c} 0 0 0");
-        let said = text(&plugin, "try_syscall", &line).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let said =
+            text(&plugin, "try_syscall", &line).await.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(said.trim(), REFUSED, "{name}");
         if *ordinary {
             let control = bare("crash-lab/native/crash_lab.so", "try_syscall", &line);

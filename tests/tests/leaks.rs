@@ -79,7 +79,8 @@ fn a_quick_call_that_is_abandoned_does_not_cost_the_plugin_its_state() {
         // Polled once, so that it is queued; then dropped.
         let abandoned = plugin.call::<_, serde_json::Value>("value", &serde_json::Value::Null);
         let _ = tokio::time::timeout(Duration::ZERO, abandoned).await;
-        let value: serde_json::Value = plugin.call("value", &serde_json::Value::Null).await.expect("it answers");
+        let value: serde_json::Value =
+            plugin.call("value", &serde_json::Value::Null).await.expect("it answers");
         assert_eq!(value["value"], 1);
     });
 }

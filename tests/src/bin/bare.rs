@@ -46,7 +46,8 @@ fn main() -> ExitCode {
     // SAFETY: the table is static.
     assert_eq!(unsafe { entry(&raw const TABLE) }, abi::ENTRY_ACCEPTED);
     // SAFETY: the ABI gives the symbol this type.
-    let call = unsafe { library.get::<ExportFn>(format!("{}{export}", abi::EXPORT_PREFIX)) }.expect("it is exported");
+    let call = unsafe { library.get::<ExportFn>(format!("{}{export}", abi::EXPORT_PREFIX)) }
+        .expect("it is exported");
     // SAFETY: the input lives until the call returns.
     let status = unsafe { call(input.as_ptr(), input.len()) };
     std::io::stdout().write_all(&REPLY.lock().expect("one thread")).expect("standard output is open");

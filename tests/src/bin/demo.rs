@@ -80,8 +80,10 @@ async fn count_words(host: &Host) -> Result<(), Failure> {
 
 /// Kills workers in ten ways while two other plugins keep answering; says whether the host lost anything.
 async fn die(host: &Host) -> Result<bool, Failure> {
-    let bystanders =
-        [Bystander::start(host.load(package("counter")).await?), Bystander::start(host.load(package("thumbnail")).await?)];
+    let bystanders = [
+        Bystander::start(host.load(package("counter")).await?),
+        Bystander::start(host.load(package("thumbnail")).await?),
+    ];
     let mut plugins = Vec::new();
     for name in ["crash-lab/native", "crash-lab/rust", "crash-lab/wasm"] {
         let plugin = host.load(package(name)).await?;
@@ -91,7 +93,8 @@ async fn die(host: &Host) -> Result<bool, Failure> {
     let before = Footprint::now();
     println!("\n{:<17} {:<31} {:<58} next call after", "plugin", "what it did", "outcome");
     for (name, export, what) in DEATHS {
-        let (_, plugin) = plugins.iter().find(|(known, _)| *known == name).ok_or("every package is loaded")?;
+        let (_, plugin) =
+            plugins.iter().find(|(known, _)| *known == name).ok_or("every package is loaded")?;
         let result = plugin.request(export).deadline(PATIENCE).raw(Vec::new()).await;
         let (next, took) = timed(plugin.call_raw("ok", b"again".to_vec())).await;
         next?;

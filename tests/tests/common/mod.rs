@@ -43,5 +43,9 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
 
 /// A runtime for a test that holds a guard across it.
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime starts")
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime starts")
 }
