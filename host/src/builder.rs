@@ -123,7 +123,8 @@ impl HostBuilder {
         self
     }
 
-    /// Bytes of all inputs and replies in flight together. Default: 1 GiB.
+    /// Bytes of all replies and host calls' inputs in flight together, small ones (up to 64 KiB) apart; one payload may
+    /// go over it, so that none waits for ever. Default: 1 GiB.
     pub fn payload_budget(mut self, bytes: u64) -> HostBuilder {
         self.budget = bytes;
         self

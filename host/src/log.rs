@@ -16,8 +16,8 @@ use crate::text::{LINE_MAX, Lines, escape};
 /// Bytes read from a pipe at once.
 const PIECE: usize = 16 << 10;
 
-/// Bytes that are drained per window.
-const WINDOW_BYTES: usize = 4 << 20;
+/// Fewest bytes that are drained per window: one pipe.
+const WINDOW_BYTES: usize = 64 << 10;
 
 /// The window.
 const WINDOW: Duration = Duration::from_millis(100);
@@ -89,18 +89,24 @@ impl Bucket {
 
     /// Whether a line may pass, and how many were dropped before it.
     fn take(&mut self, bytes: u64, now: Instant) -> Option<u64> {
+        if self.refuse(bytes, now) {
+            return None;
+        }
+        self.tokens -= bytes;
+        Some(std::mem::take(&mut self.dropped))
+    }
+
+    /// Whether a line of at least this size cannot pass; it is then counted as dropped.
+    fn refuse(&mut self, bytes: u64, now: Instant) -> bool {
         let elapsed = u64::try_from(now.duration_since(self.filled).as_millis()).unwrap_or(u64::MAX);
         let earned = elapsed.saturating_mul(self.rate) / 1000;
         if earned > 0 {
             self.tokens = self.tokens.saturating_add(earned).min(self.rate.max(BURST_MIN));
             self.filled = now;
         }
-        if self.rate == 0 || self.tokens < bytes {
-            self.dropped += 1;
-            return None;
-        }
-        self.tokens -= bytes;
-        Some(std::mem::take(&mut self.dropped))
+        let refused = self.rate == 0 || self.tokens < bytes;
+        self.dropped += u64::from(refused);
+        refused
     }
 }
 
@@ -113,6 +119,9 @@ impl Logger {
 
     /// Takes an input of the log host call: a [`Record`] in JSON, else any text.
     pub(crate) fn log(&self, bytes: &[u8]) {
+        if self.refuse(1) {
+            return;
+        }
         let bytes = bytes.get(..RECORD_MAX).unwrap_or(bytes);
         let (level, text) = match serde_json::from_slice::<Record<'_>>(bytes) {
             Ok(record) => (record.level, escape(record.message.as_bytes())),
@@ -129,20 +138,38 @@ impl Logger {
         let mut piece = vec![0; PIECE];
         let mut lines = Lines::default();
         let mut window = (tokio::time::Instant::now(), 0);
+        let bound = self.window_bytes();
         while let Ok(count @ 1..) = pipe.read(&mut piece).await {
             let bytes = piece.get(..count).unwrap_or_default();
-            lines.feed(bytes, |line| self.line(stream, &line));
-            throttle(&mut window, count).await;
+            lines.feed(bytes, |line| self.line(stream, line));
+            throttle(&mut window, count, bound).await;
         }
-        lines.finish(|line| self.line(stream, &line));
+        lines.finish(|line| self.line(stream, line));
         self.finish(stream);
     }
 
-    fn line(&self, stream: Stream, line: &str) {
-        if let Some(dropped) = self.admit(line) {
-            self.report_dropped(stream, dropped);
-            self.emit(Level::Info, stream, line);
+    /// Takes a line as it came: one over the rate is counted without a look into it.
+    fn line(&self, stream: Stream, line: &[u8]) {
+        if self.refuse(line.len() as u64 + 1) {
+            return;
         }
+        let line = escape(line);
+        if let Some(dropped) = self.admit(&line) {
+            self.report_dropped(stream, dropped);
+            self.emit(Level::Info, stream, &line);
+        }
+    }
+
+    /// Bytes that are drained per window: enough for the rate.
+    fn window_bytes(&self) -> usize {
+        let rate = self.bucket.lock().unwrap_or_else(PoisonError::into_inner).rate;
+        let part = u128::from(rate) * WINDOW.as_millis() / 1000;
+        usize::try_from(part).unwrap_or(usize::MAX).max(WINDOW_BYTES)
+    }
+
+    /// Whether a line of at least this size is over the rate; it is counted then.
+    fn refuse(&self, bytes: u64) -> bool {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner).refuse(bytes, Instant::now())
     }
 
     /// Whether a line is within the rate, and how many were not before it.
@@ -196,12 +223,12 @@ impl Logger {
 }
 
 /// Counts what was drained; sleeps out the window when it was too much.
-async fn throttle(window: &mut (tokio::time::Instant, usize), count: usize) {
+async fn throttle(window: &mut (tokio::time::Instant, usize), count: usize, bound: usize) {
     if window.0.elapsed() >= WINDOW {
         *window = (tokio::time::Instant::now(), 0);
     }
     window.1 += count;
-    if window.1 >= WINDOW_BYTES {
+    if window.1 >= bound {
         tokio::time::sleep_until(window.0 + WINDOW).await;
     } else if window.1 % (PIECE * 4) < count {
         tokio::task::yield_now().await;
@@ -212,7 +239,7 @@ async fn throttle(window: &mut (tokio::time::Instant, usize), count: usize) {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::Bucket;
+    use super::{Bucket, Logger, WINDOW_BYTES};
 
     #[test]
     fn lines_over_the_rate_are_dropped_and_counted() {
@@ -227,5 +254,22 @@ mod tests {
             "refilled, two were dropped"
         );
         assert_eq!(Bucket::new(0, start).take(1, start), None, "a rate of nothing keeps nothing");
+    }
+
+    #[test]
+    fn a_line_over_the_rate_is_counted_before_it_is_escaped() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(10_000, start);
+        assert!(!bucket.refuse(10_000, start), "control: there is room, and none is taken");
+        assert_eq!(bucket.take(10_000, start), Some(0));
+        assert!(bucket.refuse(1, start));
+        assert_eq!(bucket.take(10, start + Duration::from_millis(20)), Some(1), "it was counted");
+    }
+
+    #[test]
+    fn a_window_drains_one_pipe_or_what_the_rate_needs() {
+        assert_eq!(Logger::new("p", 1, 1000).window_bytes(), WINDOW_BYTES);
+        assert_eq!(Logger::new("p", 1, 10 << 20).window_bytes(), 1 << 20);
+        assert!(Logger::new("p", 1, u64::MAX).window_bytes() > WINDOW_BYTES);
     }
 }

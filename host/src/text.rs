@@ -5,6 +5,9 @@ use std::fmt::Write;
 /// Longest line of a plugin that is kept, in bytes of the escaped text.
 pub(crate) const LINE_MAX: usize = 4096;
 
+/// Longest text of a plugin that an error keeps, in bytes before conversion.
+const TEXT_MAX: usize = 64 << 10;
+
 /// Marks a line that was cut.
 const CUT: &str = " [cut]";
 
@@ -13,6 +16,8 @@ const CUT: &str = " [cut]";
 /// Escapes control characters (C0, DEL, C1), line and paragraph separators, and the characters that reorder or hide
 /// text; replaces invalid UTF-8; cuts after 4 KiB.
 pub fn escape(bytes: &[u8]) -> String {
+    // Every character escapes to at least its own length: what comes after these bytes is cut in any case.
+    let bytes = bytes.get(..LINE_MAX + 4).unwrap_or(bytes);
     let mut escaped = String::new();
     for character in String::from_utf8_lossy(bytes).chars() {
         if escaped.len() >= LINE_MAX {
@@ -31,6 +36,11 @@ pub fn escape(bytes: &[u8]) -> String {
     escaped
 }
 
+/// The text of a plugin's error as it wrote it, cut after 64 KiB.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.get(..TEXT_MAX).unwrap_or(bytes)).into_owned()
+}
+
 fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(character,
@@ -45,8 +55,8 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Takes the next bytes; hands each finished line to `emit`, escaped.
-    pub(crate) fn feed(&mut self, bytes: &[u8], mut emit: impl FnMut(String)) {
+    /// Takes the next bytes; hands each finished line to `emit`, as it came.
+    pub(crate) fn feed(&mut self, bytes: &[u8], mut emit: impl FnMut(&[u8])) {
         let parts = bytes.split_inclusive(|byte| *byte == b'\n');
         for part in parts {
             let (line, ended) = part.strip_suffix(b"\n").map_or((part, false), |line| (line, true));
@@ -66,15 +76,15 @@ impl Lines {
     }
 
     /// Hands out what is left without a line end.
-    pub(crate) fn finish(&mut self, emit: impl FnOnce(String)) {
+    pub(crate) fn finish(&mut self, emit: impl FnOnce(&[u8])) {
         if !self.rest.is_empty() {
             self.flush(emit);
         }
     }
 
-    fn flush(&mut self, emit: impl FnOnce(String)) {
+    fn flush(&mut self, emit: impl FnOnce(&[u8])) {
         let line = self.rest.strip_suffix(b"\r").unwrap_or(&self.rest);
-        emit(escape(line));
+        emit(line);
         self.rest.clear();
     }
 }
@@ -95,14 +105,24 @@ mod tests {
     fn a_record_is_one_line_and_bounded() {
         let mut lines = Vec::new();
         let mut cutter = Lines::default();
-        cutter.feed(b"one\r\ntwo\nth", |line| lines.push(line));
-        cutter.feed(b"ree\n[INFO] fake", |line| lines.push(line));
-        cutter.finish(|line| lines.push(line));
+        cutter.feed(b"one\r\ntwo\nth", |line| lines.push(escape(line)));
+        cutter.feed(b"ree\n[INFO] fake", |line| lines.push(escape(line)));
+        cutter.finish(|line| lines.push(escape(line)));
         assert_eq!(lines, ["one", "two", "three", "[INFO] fake"]);
         let mut lines = Vec::new();
-        cutter.feed(&[b'x'; 3 * LINE_MAX + 5], |line| lines.push(line));
-        cutter.finish(|line| lines.push(line));
-        assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [LINE_MAX, LINE_MAX, LINE_MAX, 5]);
+        cutter.feed(&[b'x'; 3 * LINE_MAX + 5], |line| lines.push(line.to_vec()));
+        cutter.finish(|line| lines.push(line.to_vec()));
+        assert_eq!(lines.iter().map(Vec::len).collect::<Vec<_>>(), [LINE_MAX, LINE_MAX, LINE_MAX, 5]);
         assert!(escape(&[1; LINE_MAX]).len() < LINE_MAX + 32, "escapes grow, within the bound");
+    }
+
+    #[test]
+    fn only_the_part_of_a_text_that_is_kept_is_converted() {
+        let long = "\u{fc}".repeat(LINE_MAX);
+        assert_eq!(escape(long.as_bytes()), format!("{} [cut]", "\u{fc}".repeat(LINE_MAX / 2)));
+        let odd = format!("x{}", "\u{1f600}".repeat(LINE_MAX));
+        assert!(!escape(odd.as_bytes()).contains('\u{fffd}'), "a character on the border is cut, not broken");
+        assert_eq!(super::text(&vec![b'x'; 1 << 20]).len(), super::TEXT_MAX);
+        assert_eq!(super::text(b"short\n"), "short\n", "control: as it was written");
     }
 }

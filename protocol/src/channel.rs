@@ -199,9 +199,10 @@ mod tests {
     #[test]
     fn a_message_arrives_with_its_payload() {
         let (near, far) = Channel::pair().expect("socketpair");
+        let piece = u32::try_from(PIECE_MAX).expect("a piece is small");
         let bytes = vec![7; PIECE_MAX];
-        far.send(&data(PIECE_MAX as u32), &bytes).expect("sends");
-        assert_eq!(receive(&near).expect("receives"), (data(PIECE_MAX as u32), bytes));
+        far.send(&data(piece), &bytes).expect("sends");
+        assert_eq!(receive(&near).expect("receives"), (data(piece), bytes));
     }
 
     #[test]

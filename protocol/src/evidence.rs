@@ -31,7 +31,7 @@ pub struct Evidence {
     pub capabilities: u64,
     /// PR_GET_NO_NEW_PRIVS.
     pub no_new_privs: bool,
-    /// The Landlock ABI that was enforced in full.
+    /// The Landlock ABI of the plan, which the kernel said it enforced in full; it offers no other way to ask.
     pub landlock_abi: u32,
     /// The `Seccomp:` line of `/proc/self/status`: 2 is filter mode.
     pub seccomp_mode: u32,
@@ -39,7 +39,7 @@ pub struct Evidence {
     pub seccomp_filters: u32,
     /// The `Threads:` line.
     pub threads: u32,
-    /// PR_GET_DUMPABLE.
+    /// Whether PR_GET_DUMPABLE says other than 0.
     pub dumpable: bool,
     /// The open descriptors, ascending.
     pub descriptors: Vec<u32>,
@@ -51,8 +51,6 @@ pub struct Evidence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each is the name of its step")]
 pub enum Step {
-    Session,
-    Descriptors,
     Limits,
     Namespaces,
     Identity,

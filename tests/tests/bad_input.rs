@@ -1,5 +1,7 @@
 //! Bad packages: each a clear error with exit code 2 or 3, and nothing is executed.
 
+#![allow(clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;

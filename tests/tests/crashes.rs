@@ -1,6 +1,8 @@
 //! Every way to die or misbehave, native and wasm: the caller learns the cause, every other plugin goes on answering,
 //! the next call succeeds, and nothing is left behind.
 
+#![allow(clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! What the documents show is run.
 
+#![allow(clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
 use std::process::Command;
 
 use hotcell_tests::{fixture, root};

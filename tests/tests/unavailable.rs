@@ -1,5 +1,7 @@
 //! A kernel that lacks a layer: the start is refused with exit code 8, the layer, and what to do. Never weaker.
 
+#![allow(clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
 use std::path::Path;
 
 use hotcell_tests::command::{self, Said};

@@ -14,7 +14,9 @@ use hotcell_protocol::{Channel, ChannelError, FromLauncher, Image, PACKET_MAX, T
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process, pidfd_open, pidfd_send_signal,
+};
 use rustix::thread::CpuSet;
 
 use crate::sys;
@@ -59,6 +61,7 @@ struct Worker {
 /// The errno of the step that the kernel refused.
 pub fn detach() -> Result<(), Errno> {
     sys::reset_signals();
+    sys::ignore_broken_pipes();
     sys::new_session_keyring()?;
     raise_descriptor_limit()?;
     let mut every_cpu = CpuSet::new();
@@ -148,10 +151,11 @@ impl Launcher {
         image: Image,
         descriptors: Vec<OwnedFd>,
     ) -> Result<(), ChannelError> {
-        let Ok(descriptors) = <[OwnedFd; 5]>::try_from(descriptors) else {
-            return Err(ChannelError::Malformed("a worker gets five descriptors"));
-        };
-        match self.fork(image, descriptors) {
+        // Fewer arrive where this process has no free descriptor: one worker fails then, not all.
+        let forked = <[OwnedFd; 5]>::try_from(descriptors)
+            .map_err(|_| (Errno::MFILE, "receive a worker's five descriptors".to_owned()))
+            .and_then(|descriptors| self.fork(image, descriptors));
+        match forked {
             Ok((pid, pidfd)) => {
                 self.host.send_with(&FromLauncher::Spawned { worker }, &[], &[pidfd.as_fd()])?;
                 self.workers.insert(worker, Worker { pid, pidfd });
@@ -176,8 +180,13 @@ impl Launcher {
             let _ = catch_unwind(child);
             sys::exit_now(EXIT_CHILD_FAILED)
         };
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| (errno, "pidfd_open".to_owned()))?;
-        Ok((pid, pidfd))
+        let opened = pidfd_open(pid, PidfdFlags::empty());
+        opened.map(|pidfd| (pid, pidfd)).map_err(|errno| {
+            // By number, which is safe only for a child that nobody has reaped yet.
+            let _ = kill_process(pid, Signal::KILL);
+            let _ = sys::reap(pid);
+            (errno, "pidfd_open".to_owned())
+        })
     }
 
     fn open_program(&self, name: &str) -> Result<OwnedFd, (Errno, String)> {

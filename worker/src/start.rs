@@ -58,10 +58,15 @@ impl Reply {
     }
 }
 
-/// A failure to load the artifact.
+/// A failure to load the artifact. A plugin's own words may be in it, so it is cut to what fits a packet.
 pub fn load_failure(detail: impl Into<String>) -> Failure {
-    Failure { step: Step::Load, errno: 0, detail: detail.into() }
+    let mut detail = detail.into();
+    detail.truncate(detail.floor_char_boundary(DETAIL_MAX));
+    Failure { step: Step::Load, errno: 0, detail }
 }
+
+/// Bytes of a failure's detail.
+const DETAIL_MAX: usize = 4096;
 
 /// Runs a worker on its two channels, to the end of its life: the host closes the channel, or kills.
 ///

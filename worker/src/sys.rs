@@ -116,6 +116,12 @@ pub(crate) fn reset_signals() {
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) };
 }
 
+/// Makes a write to a pipe without a reader an error, as Rust programs expect, and not the end of the process.
+pub(crate) fn ignore_broken_pipes() {
+    // SAFETY: SIG_IGN is a valid disposition of SIGPIPE.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
 /// Joins a new, empty session keyring, so that the one of the host is out of reach (keyctl(2)).
 ///
 /// A kernel without keyrings has none to share: `ENOSYS` is success.

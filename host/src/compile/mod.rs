@@ -148,7 +148,7 @@ impl Compilers {
             start(surroundings, &blueprint, particulars, CommandIo::default(), &broker, &Chain::default())
                 .await
                 .map_err(|failed| broken_compiler(subject, failed))?;
-        let asked = ask(&mut worker, &blueprint, surroundings, runtime, &broker).await;
+        let asked = ask(&mut worker, &blueprint, runtime, &broker).await;
         worker.kill(ExitCause::KilledByHost("its work is done".to_owned()));
         let exit = worker.finish().await;
         match asked {
@@ -167,20 +167,12 @@ impl Compilers {
 async fn ask(
     worker: &mut Worker,
     blueprint: &Blueprint,
-    surroundings: &Surroundings,
     runtime: Option<Runtime>,
     broker: &Broker,
 ) -> Option<Result<Description, CompileFailure>> {
     let input = codec::encode(&CompileRequest { runtime }).ok()?;
-    let share = surroundings.budget.take(input.len() as u64).await?;
-    let conversation = Conversation {
-        id: CallId(1),
-        export: EXPORT.to_owned(),
-        input,
-        share,
-        broker,
-        chain: Chain::default(),
-    };
+    let conversation =
+        Conversation { id: CallId(1), export: EXPORT.to_owned(), input, broker, chain: Chain::default() };
     let deadline = Duration::from_millis(blueprint.orders.limits.call_ms);
     let reply = match tokio::time::timeout(deadline, worker.call(conversation)).await {
         Ok(Ok(reply)) => reply,

@@ -229,12 +229,10 @@ impl Actor {
     async fn conduct(&mut self, worker: &mut Worker, call: &mut Call) -> Ended {
         let id = CallId(self.next_call);
         self.next_call += 1;
-        let Some(share) = call.share.take() else { return Ended::Closing };
         let conversation = Conversation {
             id,
             export: std::mem::take(&mut call.export),
             input: std::mem::take(&mut call.input),
-            share,
             broker: &self.broker,
             chain: call.chain.with(self.number),
         };
@@ -274,7 +272,7 @@ fn serves_on(status: &ReplyStatus) -> bool {
 
 /// What a reply of a worker that lives on means.
 fn outcome(reply: Reply) -> Result<Outcome, CallError> {
-    let text = || String::from_utf8_lossy(&reply.payload).into_owned();
+    let text = || crate::text::text(&reply.payload);
     match reply.status {
         ReplyStatus::Ok => Ok(Outcome::Reply(reply.payload, reply.share)),
         ReplyStatus::PluginError => Err(CallError::Plugin(text())),

@@ -22,7 +22,6 @@ const RUN: &str = "run";
 pub(super) struct Call {
     pub(super) export: String,
     pub(super) input: Vec<u8>,
-    pub(super) share: Option<Share>,
     pub(super) deadline: Instant,
     pub(super) chain: Chain,
     /// Arguments and streams, where a command is run.
@@ -34,7 +33,7 @@ pub(super) struct Call {
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// A reply, with its part of the host's budget, held until the caller has it.
-    Reply(Vec<u8>, #[allow(dead_code, reason = "held, never read")] Option<Share>),
+    Reply(Vec<u8>, #[allow(dead_code, reason = "held, never read")] Share),
     /// A command's exit code.
     Exited(i32),
 }
@@ -145,11 +144,8 @@ impl Plugin {
         let deadline = Instant::now() + deadline.map_or(limit, |wanted| wanted.min(limit));
         let chain = Chain::current();
         self.check(&export, &input, &chain, command.is_some())?;
-        let size = input.len() as u64;
-        let share = tokio::time::timeout_at(deadline, self.inner.shared.surroundings.budget.take(size)).await;
-        let share = share.map_err(|_| over_budget(size))?.ok_or_else(|| over_budget(size))?;
         let (answer, mut answered) = oneshot::channel();
-        let call = Call { export, input, share: Some(share), deadline, chain, command, answer };
+        let call = Call { export, input, deadline, chain, command, answer };
         let ticket = self.inner.queue.push(call).map_err(|refusal| match refusal {
             Refusal::Full => CallError::Refused("as many calls are outstanding as the plan allows"),
             Refusal::Closed => CallError::HostShutdown,
@@ -190,8 +186,3 @@ impl Plugin {
 
 /// Longest export name, in bytes: fits one packet with room to spare.
 const EXPORT_MAX: usize = 4096;
-
-fn over_budget(size: u64) -> CallError {
-    let detail = format!("no room for {size} bytes in the host's budget of payload bytes");
-    CallError::OverLimit { limit: Limit::Message, detail }
-}

@@ -32,7 +32,6 @@ struct Inner {
     queue: Arc<Queue<call::Call>>,
     closing: watch::Sender<bool>,
     evidence: watch::Receiver<Option<Evidence>>,
-    shared: Arc<Shared>,
 }
 
 impl Plugin {
@@ -42,18 +41,13 @@ impl Plugin {
         let queue = Arc::new(Queue::new(prepared.plan.orders.limits.outstanding));
         let (closing, closed) = watch::channel(false);
         let number = shared.next_plugin();
-        let (mut actor, evidence) = actor::Actor::new(
-            number,
-            Arc::clone(&shared),
-            Arc::clone(&prepared),
-            Arc::clone(&queue),
-            closed,
-        )?;
+        let (mut actor, evidence) =
+            actor::Actor::new(number, shared, Arc::clone(&prepared), Arc::clone(&queue), closed)?;
         if prepared.plan.orders.runtime != Runtime::Command {
             actor.ensure_worker().await?;
         }
         tokio::spawn(actor.run());
-        Ok(Plugin { inner: Arc::new(Inner { number, prepared, queue, closing, evidence, shared }) })
+        Ok(Plugin { inner: Arc::new(Inner { number, prepared, queue, closing, evidence }) })
     }
 
     /// The id of its manifest.

@@ -62,19 +62,19 @@ impl Worker {
 
     /// Waits for "ready", and answers what the plugin asks of the host while it starts.
     async fn meet(&mut self, broker: &Broker, chain: &Chain) -> Result<(), StartFault> {
-        let mut share = None;
+        let mut share = self.surroundings.budget.share();
         loop {
             match self.link.next(&self.process).await? {
                 Incoming::Ready => return Ok(()),
                 Incoming::Failed(failure) => return Err(StartFault::Failed(failure)),
-                Incoming::Announced(len) => share = Some(self.room(len).await?),
+                Incoming::Announced(len) => self.fits(len)?,
+                Incoming::Grows(bytes) => share.grow(bytes).await,
                 Incoming::HostCall { name, input } => {
                     self.answer(STARTING, name, input, broker, chain).await?;
-                    share = None;
+                    share = self.surroundings.budget.share();
                     self.link.expect(Expect::Ready);
                 }
                 Incoming::Loaded | Incoming::Reply { .. } => {
-                    drop(share);
                     return Err(Broken::Breach("something else than \"ready\"".to_owned()).into());
                 }
             }

@@ -4,7 +4,9 @@
 //! protocol. A breach is answered by SIGKILL, never by a message. Payload memory grows only as bytes arrive, and only
 //! after the announced length was checked against the plan.
 
-use hotcell_protocol::{CallId, Envelope, Failure, FromWorker, Generation, ReplyStatus};
+use hotcell_protocol::{CallId, Envelope, Failure, FromWorker, Generation, PACKET_MAX, ReplyStatus};
+
+use crate::budget::FREE;
 
 /// Longest name of a host call, in bytes.
 pub(crate) const NAME_MAX: usize = 128;
@@ -18,6 +20,9 @@ const DETAIL_MAX: usize = 4096;
 /// Memory reserved ahead for an announced payload.
 const AHEAD: usize = 64 << 10;
 
+/// Room in the host's budget that a payload takes at once, as it grows.
+const STEP: usize = 256 << 10;
+
 /// How a worker broke the protocol.
 pub(crate) type Breach = String;
 
@@ -30,8 +35,10 @@ pub(crate) enum Incoming {
     Loaded,
     /// Calls may be sent.
     Ready,
-    /// A payload of this many bytes will follow: make room in the host's budget first.
+    /// A payload of this many bytes will follow: see whether the host can ever hold it.
     Announced(u64),
+    /// The payload grows: make room for this many more bytes in the host's budget before the next packet.
+    Grows(u64),
     /// The running call ended.
     Reply {
         /// How, as the worker claims.
@@ -66,6 +73,8 @@ struct Partial {
     head: Head,
     call: CallId,
     left: usize,
+    /// Bytes that the host has room for.
+    room: usize,
     payload: Vec<u8>,
 }
 
@@ -73,6 +82,19 @@ struct Partial {
 enum Head {
     Reply(ReplyStatus),
     HostCall(String),
+}
+
+impl Partial {
+    /// Asks for room where the next packet may not fit.
+    fn grow(&mut self) -> Option<Incoming> {
+        let next = self.payload.len() + self.left.min(PACKET_MAX);
+        if next <= self.room {
+            return None;
+        }
+        let step = (self.payload.len() + self.left - self.room).min(STEP);
+        self.room += step;
+        Some(Incoming::Grows(step as u64))
+    }
 }
 
 /// The receiving state of one worker channel.
@@ -145,7 +167,7 @@ impl Inbox {
         let Some(left) = left else {
             return Err(format!("a payload of {len} bytes, over the limit of {}", self.limit));
         };
-        let partial = Partial { head, call, left, payload: Vec::new() };
+        let partial = Partial { head, call, left, room: FREE, payload: Vec::new() };
         if left == 0 {
             return Ok(Some(self.complete(partial)));
         }
@@ -170,11 +192,12 @@ impl Inbox {
             partial.payload.reserve(bytes.len().saturating_add(partial.left.min(AHEAD)));
         }
         partial.payload.extend_from_slice(bytes);
-        if partial.left > 0 {
-            self.partial = Some(partial);
-            return Ok(None);
+        if partial.left == 0 {
+            return Ok(Some(self.complete(partial)));
         }
-        Ok(Some(self.complete(partial)))
+        let grows = partial.grow();
+        self.partial = Some(partial);
+        Ok(grows)
     }
 
     /// Nothing more may come until the host has spoken.
@@ -283,6 +306,33 @@ mod tests {
         assert_eq!(pair.send(data(7, 3), b"abc"), Ok(None));
         let whole = Incoming::Reply { status: ReplyStatus::Ok, payload: b"abcde".to_vec() };
         assert_eq!(pair.send(data(7, 2), b"de"), Ok(Some(whole)));
+    }
+
+    #[test]
+    fn room_is_asked_for_as_bytes_arrive_and_never_for_a_small_payload() {
+        let total = 600 << 10;
+        let mut near = Inbox::new(Generation(3), total);
+        near.expect(Expect::Reply(CallId(7)));
+        let mut take = |message, bytes: &[u8]| {
+            near.accept(Envelope { generation: Generation(3), message }, bytes).expect("honest")
+        };
+        assert_eq!(take(reply(7, total), &[]), Some(Incoming::Announced(total)), "holds nothing yet");
+        let (mut room, mut sent) = (super::FREE as u64, 0);
+        loop {
+            let piece = (total - sent).min(50 << 10);
+            sent += piece;
+            assert!(sent <= room, "{sent} bytes arrived with room for {room}");
+            match take(data(7, 50 << 10), &vec![0; usize::try_from(piece).expect("small")]) {
+                None => {}
+                Some(Incoming::Grows(more)) => room += more,
+                Some(Incoming::Reply { payload, .. }) => break assert_eq!(payload.len() as u64, total),
+                other => unreachable!("{other:?}"),
+            }
+        }
+        assert_eq!(room, total, "control: no more than it needs");
+        let mut pair = Pair::new(Expect::Reply(CallId(7)));
+        pair.send(reply(7, 100), &[]).expect("announces");
+        assert_eq!(pair.send(data(7, 50), &[0; 50]), Ok(None));
     }
 
     #[test]

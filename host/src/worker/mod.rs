@@ -83,7 +83,7 @@ pub(crate) struct Particulars {
 pub(crate) struct Reply {
     pub(crate) status: ReplyStatus,
     pub(crate) payload: Vec<u8>,
-    pub(crate) share: Option<Share>,
+    pub(crate) share: Share,
 }
 
 /// A worker process and everything that belongs to it. Dropping it kills the process and frees the rest.
@@ -155,19 +155,20 @@ impl Worker {
 
     /// Runs one call to its reply. Not bounded in time: the caller's deadline is.
     pub(crate) async fn call(&mut self, call: Conversation<'_>) -> Result<Reply, Broken> {
-        let Conversation { id, export, input, share, broker, chain } = call;
+        let Conversation { id, export, input, broker, chain } = call;
         let message = ToWorker::Call { call: id, export, len: input.len() as u64 };
         self.link.send(message, id, &input).await?;
-        drop((input, share));
+        drop(input);
         self.link.expect(Expect::Reply(id));
-        let mut share = None;
+        let mut share = self.surroundings.budget.share();
         loop {
             match self.link.next(&self.process).await? {
-                Incoming::Announced(len) => share = Some(self.room(len).await?),
+                Incoming::Announced(len) => self.fits(len)?,
+                Incoming::Grows(bytes) => share.grow(bytes).await,
                 Incoming::Reply { status, payload } => return Ok(Reply { status, payload, share }),
                 Incoming::HostCall { name, input } => {
                     self.answer(id, name, input, broker, &chain).await?;
-                    share = None;
+                    share = self.surroundings.budget.share();
                     self.link.expect(Expect::Reply(id));
                 }
                 Incoming::Loaded | Incoming::Ready | Incoming::Failed(_) => {
@@ -185,8 +186,9 @@ impl Worker {
         }
     }
 
-    async fn room(&self, len: u64) -> Result<Share, Broken> {
-        self.surroundings.budget.take(len).await.ok_or(Broken::OverBudget(len))
+    /// Whether the host can ever hold a payload.
+    fn fits(&self, len: u64) -> Result<(), Broken> {
+        if self.surroundings.budget.fits(len) { Ok(()) } else { Err(Broken::OverBudget(len)) }
     }
 
     async fn answer(
@@ -273,8 +275,6 @@ pub(crate) struct Conversation<'a> {
     pub(crate) id: CallId,
     pub(crate) export: String,
     pub(crate) input: Vec<u8>,
-    /// The input's part of the host's budget; given back when the input is sent.
-    pub(crate) share: Share,
     pub(crate) broker: &'a Broker,
     pub(crate) chain: Chain,
 }

@@ -9,23 +9,26 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType};
 
-/// Descriptors that are looked at where the plan does not limit their number.
-const DESCRIPTORS: u64 = 1024;
-
 /// `/proc/self/status`, opened while that is still possible; each read shows the state at that moment.
-pub(super) struct ProcessStatus(File);
+pub(super) struct ProcessStatus {
+    file: File,
+    /// The highest descriptor that was open at the start: none above it can have come since, but those that this
+    /// process opened itself, which lie below its limit.
+    highest: u32,
+}
 
 impl ProcessStatus {
     pub(super) fn open() -> Result<ProcessStatus, Failure> {
-        match File::open("/proc/self/status") {
-            Ok(file) => Ok(ProcessStatus(file)),
-            Err(error) => Err(failure(format!("failed to open /proc/self/status: {error}"))),
-        }
+        let opened = File::open("/proc/self/status").and_then(|file| {
+            let highest = highest_descriptor()?;
+            Ok(ProcessStatus { file, highest })
+        });
+        opened.map_err(|error| failure(format!("failed to read /proc/self: {error}")))
     }
 
     fn read(mut self) -> Result<String, Failure> {
         let mut text = String::new();
-        match self.0.read_to_string(&mut text) {
+        match self.file.read_to_string(&mut text) {
             Ok(_) => Ok(text),
             Err(error) => Err(failure(format!("failed to read /proc/self/status: {error}"))),
         }
@@ -33,7 +36,8 @@ impl ProcessStatus {
 }
 
 /// Reads the state back and tries two forbidden acts.
-pub(super) fn evidence(status: ProcessStatus, orders: &Orders) -> Result<Evidence, Failure> {
+pub(super) fn evidence(status: ProcessStatus, dumpable: bool, orders: &Orders) -> Result<Evidence, Failure> {
+    let highest = status.highest;
     let text = status.read()?;
     let line = |name: &str| value(&text, name);
     Ok(Evidence {
@@ -48,8 +52,8 @@ pub(super) fn evidence(status: ProcessStatus, orders: &Orders) -> Result<Evidenc
         seccomp_mode: number(line("Seccomp")?)?,
         seccomp_filters: number(line("Seccomp_filters")?)?,
         threads: number(line("Threads")?)?,
-        dumpable: orders.dumpable,
-        descriptors: open_descriptors(&orders.rlimits),
+        dumpable,
+        descriptors: open_descriptors(highest, &orders.rlimits),
         refused: vec![refused_open()?, refused_socket()?],
     })
 }
@@ -88,12 +92,20 @@ fn one_id(text: &str) -> Result<u32, Failure> {
     number(first)
 }
 
-fn open_descriptors(rlimits: &[Rlimit]) -> Vec<u32> {
-    let limit = rlimits
-        .iter()
-        .find(|limit| limit.resource == Resource::NoFile)
-        .map_or(DESCRIPTORS, |limit| limit.value);
-    (0..u32::try_from(limit).unwrap_or(u32::MAX)).filter(|fd| is_open(*fd)).collect()
+fn highest_descriptor() -> std::io::Result<u32> {
+    let mut highest = 0;
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let number = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        highest = highest.max(number.unwrap_or(u32::MAX));
+    }
+    Ok(highest)
+}
+
+fn open_descriptors(highest: u32, rlimits: &[Rlimit]) -> Vec<u32> {
+    let limit =
+        rlimits.iter().find(|limit| limit.resource == Resource::NoFile).map_or(0, |limit| limit.value);
+    let last = u32::try_from(limit).unwrap_or(u32::MAX).max(highest);
+    (0..=last).filter(|fd| is_open(*fd)).collect()
 }
 
 #[allow(unsafe_code, reason = "asks about descriptor numbers that this process may not own")]

@@ -4,12 +4,14 @@
 //! other. Landlock does not govern UDP, chmod, ioctl on inherited descriptors, pathname sockets (before ABI 9), System
 //! V IPC or io_uring; the seccomp program stops those.
 
+use std::os::fd::OwnedFd;
+
 use hotcell_protocol::{Failure, Landlock, Place, Step};
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
-use rustix::fs::FileType;
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// Opens every granted path and builds the ruleset; changes nothing of the process.
@@ -18,16 +20,15 @@ pub(super) fn prepare(orders: &Landlock, places: &[(Place, String)]) -> Result<R
     let mut ruleset = create(abi)
         .map_err(|error| refused(&format!("create a Landlock ABI {} ruleset", orders.abi), &error))?;
     for rule in &orders.rules {
-        let path = locate(rule.place, &rule.path, places)?;
+        let base = base(rule.place, places)?;
+        let named = format!("{}/{}", base.trim_end_matches('/'), rule.path);
         let access = BitFlags::<AccessFs>::from_bits(rule.access)
-            .map_err(|_| failure(format!("the plan grants unknown rights {:#x} on {path}", rule.access)))?;
-        let beneath =
-            PathFd::new(&path).map_err(|error| failure(format!("failed to open {path}: {error}")))?;
-        let access = fitting(&beneath, access, abi)
-            .map_err(|errno| failure(format!("failed to look at {path}: {errno}")))?;
+            .map_err(|_| failure(format!("the plan grants unknown rights {:#x} on {named}", rule.access)))?;
+        let beneath = open_beneath(base, &rule.path).map_err(|errno| unopened(&named, errno))?;
+        let access = fitting(&beneath, access, abi).map_err(|errno| unopened(&named, errno))?;
         ruleset = ruleset
             .add_rule(PathBeneath::new(beneath, access))
-            .map_err(|error| refused(&format!("grant {path}"), &error))?;
+            .map_err(|error| refused(&format!("grant {named}"), &error))?;
     }
     Ok(ruleset)
 }
@@ -56,23 +57,46 @@ pub(super) fn enforce(ruleset: RulesetCreated) -> Result<(), Failure> {
 
 /// The rights that this kind of file can have: a plan does not know whether a granted path is a file or a folder, and
 /// the kernel refuses a rule that grants folder rights on a file.
-fn fitting(path: &PathFd, access: BitFlags<AccessFs>, abi: ABI) -> Result<BitFlags<AccessFs>, Errno> {
+fn fitting(path: &OwnedFd, access: BitFlags<AccessFs>, abi: ABI) -> Result<BitFlags<AccessFs>, Errno> {
     let kind = FileType::from_raw_mode(rustix::fs::fstat(path)?.st_mode);
     Ok(if kind == FileType::Directory { access } else { access & AccessFs::from_file(abi) })
 }
 
-fn locate(place: Place, path: &str, places: &[(Place, String)]) -> Result<String, Failure> {
-    let base = match place {
-        Place::Root => "",
-        _ => {
-            &places
-                .iter()
-                .find(|(known, _)| *known == place)
-                .ok_or_else(|| failure(format!("the host named no folder for {place:?}")))?
-                .1
+/// Opens a granted path. No component below the base may be a symbolic link: the rule would bind to its target, and a
+/// package could widen its own grant with one.
+fn open_beneath(base: &str, path: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let base = rustix::fs::openat(CWD, base, flags, Mode::empty())?;
+    if path.is_empty() {
+        return Ok(base);
+    }
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(&base, path, flags, Mode::empty(), resolve)
+}
+
+fn unopened(path: &str, errno: Errno) -> Failure {
+    let why = match errno {
+        Errno::LOOP => {
+            "a component of it is a symbolic link, which could lead elsewhere; grant the real path".into()
         }
+        errno => errno.to_string(),
     };
-    Ok(if path.is_empty() && place != Place::Root { base.to_owned() } else { format!("{base}/{path}") })
+    Failure {
+        step: Step::Files,
+        errno: errno.raw_os_error(),
+        detail: format!("failed to open the granted path {path}: {why}"),
+    }
+}
+
+fn base(place: Place, places: &[(Place, String)]) -> Result<&str, Failure> {
+    match place {
+        Place::Root => Ok("/"),
+        _ => places
+            .iter()
+            .find(|(known, _)| *known == place)
+            .map(|(_, base)| base.as_str())
+            .ok_or_else(|| failure(format!("the host named no folder for {place:?}"))),
+    }
 }
 
 fn refused(act: &str, error: &RulesetError) -> Failure {

@@ -13,7 +13,7 @@ mod seccomp;
 
 use hotcell_protocol::{Channel, Evidence, Failure, Filters, Generation, Orders, Step};
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
 
 use crate::start::Started;
 
@@ -56,16 +56,19 @@ pub(crate) fn confine(
     namespaces::enter(&orders.namespaces)?;
     identity::become_nobody(orders.distinct_uid, started.start.identity)?;
     let ruleset = landlock::prepare(&orders.landlock, &started.start.places)?;
-    set_dumpable(orders.dumpable)?;
+    let dumpable = set_dumpable(orders.dumpable)?;
     landlock::enforce(ruleset)?;
     seccomp::install(&orders.filters, setup, generation)?;
-    let evidence = inspect::evidence(status, orders)?;
+    let evidence = inspect::evidence(status, dumpable, orders)?;
     Ok(Confined { evidence })
 }
 
-fn set_dumpable(dumpable: bool) -> Result<(), Failure> {
+/// Sets PR_SET_DUMPABLE; returns what the kernel says of it afterwards.
+fn set_dumpable(dumpable: bool) -> Result<bool, Failure> {
     let behavior = if dumpable { DumpableBehavior::Dumpable } else { DumpableBehavior::NotDumpable };
-    set_dumpable_behavior(behavior).map_err(failed(Step::Dumpable, "set PR_SET_DUMPABLE"))
+    set_dumpable_behavior(behavior).map_err(failed(Step::Dumpable, "set PR_SET_DUMPABLE"))?;
+    let now = dumpable_behavior().map_err(failed(Step::Dumpable, "read PR_GET_DUMPABLE"))?;
+    Ok(now != DumpableBehavior::NotDumpable)
 }
 
 /// Names the step and the act that an errno came from.

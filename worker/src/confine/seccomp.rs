@@ -1,8 +1,11 @@
 //! Installing the seccomp programs of the plan (seccomp(2)).
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
-use hotcell_protocol::{Channel, Envelope, Failure, Filter, Filters, FromWorker, Generation, Step};
+use hotcell_protocol::{
+    Channel, ChannelError, Envelope, Failure, Filter, Filters, FromWorker, Generation, Step,
+};
 use rustix::io::Errno;
 
 use super::failed;
@@ -31,10 +34,25 @@ fn supervised(filter: &Filter, setup: &Channel, generation: Generation) -> Resul
     let listener = install_filter(filter, Install::WithListener)
         .and_then(|listener| listener.ok_or(Errno::BADF))
         .map_err(failed(Step::Seccomp, "install the program with a listener"))?;
-    let message = Envelope { generation, message: FromWorker::Listener };
-    setup.send_with(&message, &[], &[listener.as_fd()]).map_err(|error| Failure {
+    hand_over(&listener, setup, generation).map_err(|error| Failure {
         step: Step::Seccomp,
         errno: 0,
         detail: format!("failed to hand over the listener: {error}"),
     })
 }
+
+/// The kernel counts the descriptors that all processes of a user have in flight against the sender's own limit, which
+/// is small here (unix(7), ETOOMANYREFS): many plugins that start at once wait for each other. The host's start deadline
+/// bounds the wait.
+fn hand_over(listener: &OwnedFd, setup: &Channel, generation: Generation) -> Result<(), ChannelError> {
+    let message = Envelope { generation, message: FromWorker::Listener };
+    loop {
+        match setup.send_with(&message, &[], &[listener.as_fd()]) {
+            Err(ChannelError::System(Errno::TOOMANYREFS)) => std::thread::sleep(IN_FLIGHT),
+            other => return other,
+        }
+    }
+}
+
+/// How long descriptors of other workers are usually in flight.
+const IN_FLIGHT: Duration = Duration::from_millis(1);
