@@ -1,12 +1,14 @@
 //! `hotcell call`: one call of one export.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use hotcell::{CallError, Class, Exit};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::args::{Call, Global};
 use crate::host;
@@ -18,12 +20,22 @@ struct Envelope {
     outcome: &'static str,
     exit_code: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reply: Option<Value>,
+    reply: Option<Reply>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     duration_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     exit: Option<Exit>,
+}
+
+/// A reply in the envelope.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Reply {
+    /// As the plugin wrote it, on one line.
+    Json(Box<RawValue>),
+    /// What is not JSON, or was not to be read as JSON; bytes that are no text are replaced.
+    Text(String),
 }
 
 /// A call's end, with what `--json` says of it.
@@ -97,13 +109,38 @@ fn print_reply(reply: &[u8], raw: bool) -> ExitCode {
     }
 }
 
-/// A reply that a terminal may be shown: JSON as it is, anything else as a JSON string of its text.
-fn printable(reply: &[u8]) -> Vec<u8> {
-    let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(reply).is_ok();
-    if is_json || reply.is_empty() || !std::io::stdout().is_terminal() {
-        return reply.to_vec();
+/// A reply as it is, but for a terminal.
+fn printable(reply: &[u8]) -> Cow<'_, [u8]> {
+    if reply.is_empty() || !std::io::stdout().is_terminal() {
+        return Cow::Borrowed(reply);
     }
-    Value::String(String::from_utf8_lossy(reply).into_owned()).to_string().into_bytes()
+    Cow::Owned(shown(reply).into_bytes())
+}
+
+/// A reply that a terminal may be shown: JSON, or a JSON string of its text, that cannot drive it.
+fn shown(reply: &[u8]) -> String {
+    match serde_json::from_slice::<&RawValue>(reply) {
+        Ok(json) => tame(json.get()),
+        Err(_) => tame(&serde_json::json!(String::from_utf8_lossy(reply)).to_string()),
+    }
+}
+
+/// The same JSON without a character that could drive a terminal or mislead its reader.
+fn tame(json: &str) -> String {
+    let mut tamed = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            // Valid JSON holds these between its tokens only.
+            '\n' | '\t' => tamed.push(character),
+            '\r' => tamed.push(' '),
+            character if hotcell::is_unsafe(character) => {
+                let units = &mut [0; 2];
+                character.encode_utf16(units).iter().for_each(|unit| _ = write!(tamed, "\\u{unit:04x}"));
+            }
+            character => tamed.push(character),
+        }
+    }
+    tamed
 }
 
 fn print_envelope(result: Result<Vec<u8>, Failure>, took: Duration, raw: bool) -> ExitCode {
@@ -127,19 +164,19 @@ fn print_envelope(result: Result<Vec<u8>, Failure>, took: Duration, raw: bool) -
         },
     };
     match serde_json::to_string(&envelope) {
+        Ok(text) if std::io::stdout().is_terminal() => println!("{}", tame(&text)),
         Ok(text) => println!("{text}"),
         Err(error) => return Outcome::internal(format!("failed to write the report: {error}")).report(),
     }
     ExitCode::from(envelope.exit_code)
 }
 
-/// The reply as JSON; bytes that are not JSON as an array of numbers.
-fn reply_value(reply: &[u8], raw: bool) -> Value {
-    let parsed = if raw { None } else { serde_json::from_slice(reply).ok() };
-    parsed.unwrap_or_else(|| match std::str::from_utf8(reply) {
-        Ok(text) => Value::from(text),
-        Err(_) => Value::from(reply.to_vec()),
-    })
+/// The reply as JSON, copied, not parsed into values; anything else as text.
+fn reply_value(reply: &[u8], raw: bool) -> Reply {
+    let json = if raw { None } else { serde_json::from_slice::<&RawValue>(reply).ok() };
+    // Valid JSON holds line ends between its tokens only.
+    let line = json.and_then(|json| RawValue::from_string(json.get().replace(['\n', '\r'], " ")).ok());
+    line.map_or_else(|| Reply::Text(String::from_utf8_lossy(reply).into_owned()), Reply::Json)
 }
 
 fn interrupted() -> Failure {
@@ -155,5 +192,33 @@ impl From<Outcome> for Failure {
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Failure {
         Failure { exit: error.exit().cloned(), outcome: error.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{reply_value, shown};
+
+    fn value(reply: &[u8], raw: bool) -> String {
+        serde_json::to_string(&reply_value(reply, raw)).expect("is JSON")
+    }
+
+    #[test]
+    fn a_reply_on_a_terminal_cannot_drive_it_and_is_the_same_json() {
+        let hostile = "{\r\n\t\"a\": \"\u{9b}31m\u{202e}\u{7f}\u{e0041}\u{fc}\"}";
+        let tamed = shown(hostile.as_bytes());
+        assert_eq!(tamed, "{ \n\t\"a\": \"\\u009b31m\\u202e\\u007f\\udb40\\udc41\u{fc}\"}");
+        let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("is JSON");
+        assert_eq!(parse(&tamed), parse(hostile));
+        let text = shown(b"\x1b]52;c;x\x07\xc2\x9b\xff");
+        assert_eq!(text, "\"\\u001b]52;c;x\\u0007\\u009b\u{fffd}\"", "no JSON: a string of its text");
+    }
+
+    #[test]
+    fn the_envelope_takes_json_as_it_is_and_other_bytes_as_text() {
+        assert_eq!(value(b" {\"a\":\n1.00} ", false), "{\"a\": 1.00}", "one line, digits kept");
+        assert_eq!(value(b"{\"a\":1}", true), "\"{\\\"a\\\":1}\"", "raw is never read as JSON");
+        assert_eq!(value(b"\xffx", false), "\"\u{fffd}x\"");
+        assert_eq!(value(b"\"\xff\"", false), "\"\\\"\u{fffd}\\\"\"", "invalid UTF-8 is no JSON");
     }
 }

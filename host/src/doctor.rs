@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::platform::platform;
 
-/// The Landlock ABI that shipped profiles ask for at least (file truncation, network, and scopes came by ABI 6).
+/// The Landlock ABI from which nothing that hotcell uses is missing: scopes came last (Linux 6.12).
 const LANDLOCK_FULL: u32 = 6;
 
 /// A report for `hotcell doctor`.

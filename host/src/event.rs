@@ -58,8 +58,6 @@ pub enum Observer {
     Host,
     /// The kernel, which killed the worker.
     Kernel,
-    /// The worker says so: a claim.
-    Worker,
 }
 
 /// A stream of events. A slow reader loses the oldest, never blocks a plugin.

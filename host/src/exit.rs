@@ -82,6 +82,8 @@ pub enum Limit {
     FileSize,
     /// `message`, or the host-wide budget of payload bytes.
     Message,
+    /// `state`.
+    State,
 }
 
 /// A worker that ends abnormally with this share of its memory limit resident is taken to have run out of it.
@@ -222,6 +224,7 @@ impl fmt::Display for Limit {
             Limit::Cpu => "cpu",
             Limit::FileSize => "file-size",
             Limit::Message => "message",
+            Limit::State => "state",
         })
     }
 }

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::event::{EventKind, Events};
 use crate::identity::Registry;
 use crate::plugin::Plugin;
-use crate::prepare::{LoadOptions, prepare};
+use crate::prepare::{LoadOptions, Prepared, prepare};
 use crate::worker::Surroundings;
 
 /// Loads and keeps plugins. Clones are the same host.
@@ -118,7 +118,7 @@ impl Host {
     /// As [`Host::load`].
     pub async fn load_with(&self, path: impl AsRef<Path>, options: LoadOptions) -> Result<Plugin, Error> {
         let alive = self.shared.alive()?;
-        let prepared = prepare(&self.shared, path.as_ref().to_owned(), options).await?;
+        let prepared = self.prepare(path.as_ref(), options).await?;
         let id = prepared.blueprint.plugin.clone();
         self.shared.surroundings.events.send(&id, 0, EventKind::Loaded);
         let plugin = Plugin::start(Arc::clone(&self.shared), prepared).await;
@@ -132,7 +132,17 @@ impl Host {
     /// As [`Host::load`] up to the plan.
     pub async fn plan(&self, path: impl AsRef<Path>, options: LoadOptions) -> Result<Plan, Error> {
         let _alive = self.shared.alive()?;
-        Ok(prepare(&self.shared, path.as_ref().to_owned(), options).await?.plan)
+        Ok(self.prepare(path.as_ref(), options).await?.plan)
+    }
+
+    /// Ends with the host: nobody waits for a compiler that is of no use any more.
+    async fn prepare(&self, path: &Path, options: LoadOptions) -> Result<Prepared, Error> {
+        let mut closing = self.shared.closing();
+        tokio::select! {
+            biased;
+            _ = closing.wait_for(|closing| *closing) => Err(Error::Shutdown),
+            prepared = prepare(&self.shared, path.to_owned(), options) => prepared,
+        }
     }
 
     /// What happens from now on.

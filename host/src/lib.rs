@@ -55,4 +55,4 @@ pub use platform::platform;
 pub use plugin::{CommandRequest, Plugin, Request};
 pub use prepare::{LoadOptions, plan};
 pub use stdio::{CommandIo, Sink, Source};
-pub use text::escape;
+pub use text::{escape, is_unsafe};

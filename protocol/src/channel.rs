@@ -111,18 +111,23 @@ impl Channel {
         &self,
         buffer: &'b mut [u8; PACKET_MAX],
     ) -> Result<Packet<'b, M>, ChannelError> {
-        let length = self.fill(buffer, &mut RecvAncillaryBuffer::default())?;
+        let (length, flags) = self.fill(buffer, &mut RecvAncillaryBuffer::default())?;
+        if flags.contains(ReturnFlags::CTRUNC) {
+            return Err(ChannelError::Malformed("carries descriptors"));
+        }
         parse(buffer.get(..length).ok_or(ChannelError::Malformed("longer than a packet"))?)
     }
 
     /// Receives one message from a *trusted* peer, with its descriptors, close-on-exec.
+    ///
+    /// Fewer descriptors than were sent arrive where this process may open no more (`RLIMIT_NOFILE`, unix(7)).
     pub fn receive_with<'b, M: Message + DeserializeOwned>(
         &self,
         buffer: &'b mut [u8; PACKET_MAX],
     ) -> Result<(Packet<'b, M>, Vec<OwnedFd>), ChannelError> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let length = self.fill(buffer, &mut control)?;
+        let (length, _) = self.fill(buffer, &mut control)?;
         let mut descriptors = Vec::new();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(rights) = message {
@@ -137,17 +142,17 @@ impl Channel {
         &self,
         buffer: &mut [u8; PACKET_MAX],
         control: &mut RecvAncillaryBuffer<'_>,
-    ) -> Result<usize, ChannelError> {
+    ) -> Result<(usize, ReturnFlags), ChannelError> {
         let received = retry(|| {
             recvmsg(&self.socket, &mut [IoSliceMut::new(buffer)], control, RecvFlags::CMSG_CLOEXEC)
         })?;
-        if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-            return Err(ChannelError::Malformed("truncated, or carries descriptors"));
+        if received.flags.contains(ReturnFlags::TRUNC) {
+            return Err(ChannelError::Malformed("truncated"));
         }
         if received.bytes == 0 {
             return Err(ChannelError::Closed);
         }
-        Ok(received.bytes)
+        Ok((received.bytes, received.flags))
     }
 }
 
@@ -181,9 +186,13 @@ fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, ChannelErro
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
+    use std::mem::MaybeUninit;
     use std::os::fd::AsFd;
 
-    use super::{Channel, ChannelError, PACKET_MAX, PIECE_MAX};
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+    use super::{Channel, ChannelError, DESCRIPTORS_MAX, PACKET_MAX, PIECE_MAX};
     use crate::message::{CallId, Envelope, FromWorker, Generation};
 
     fn data(len: u32) -> Envelope<FromWorker> {
@@ -223,9 +232,31 @@ mod tests {
     }
 
     #[test]
+    fn a_trusted_packet_arrives_with_as_many_descriptors_as_fit_here() {
+        let (near, far) = Channel::pair().expect("socketpair");
+        let head = crate::codec::encode(&data(0)).expect("encodes");
+        // More than the receiver has room for is cut by the kernel as a full descriptor table cuts it.
+        let send = |count: usize| {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX + 4))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            let many = vec![far.as_fd(); count];
+            assert!(control.push(SendAncillaryMessage::ScmRights(&many)), "room for all");
+            sendmsg(&far, &[IoSlice::new(&head)], &mut control, SendFlags::empty()).expect("sends");
+        };
+        let mut buffer = Box::new([0; PACKET_MAX]);
+        for (sent, arrive) in [(DESCRIPTORS_MAX + 4, DESCRIPTORS_MAX), (2, 2)] {
+            send(sent);
+            let (packet, got) = near.receive_with::<Envelope<FromWorker>>(&mut buffer).expect("receives");
+            assert_eq!((packet.message, got.len()), (data(0), arrive));
+        }
+        send(DESCRIPTORS_MAX + 4);
+        assert!(matches!(receive(&near), Err(ChannelError::Malformed(_))), "strict where nobody is trusted");
+    }
+
+    #[test]
     fn an_oversized_packet_is_malformed() {
         let (near, far) = Channel::pair().expect("socketpair");
-        rustix::net::send(&far, &vec![0; PACKET_MAX + 1], rustix::net::SendFlags::empty()).expect("sends");
+        rustix::net::send(&far, &vec![0; PACKET_MAX + 1], SendFlags::empty()).expect("sends");
         assert!(matches!(receive(&near), Err(ChannelError::Malformed(_))));
     }
 
@@ -234,7 +265,7 @@ mod tests {
         let (near, far) = Channel::pair().expect("socketpair");
         let mut bytes = crate::codec::encode(&data(4)).expect("encodes");
         bytes.extend_from_slice(b"five!");
-        rustix::net::send(&far, &bytes, rustix::net::SendFlags::empty()).expect("sends");
+        rustix::net::send(&far, &bytes, SendFlags::empty()).expect("sends");
         assert!(matches!(receive(&near), Err(ChannelError::Codec(_))));
     }
 }

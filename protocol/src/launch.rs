@@ -63,7 +63,7 @@ pub struct Usage {
 pub enum FromLauncher {
     /// Warm and waiting. The host refuses a launcher of another build.
     Ready {
-        /// [`build_id`](crate::launch::build_id) of the launcher.
+        /// [`build_id`] of the launcher.
         build: String,
     },
     /// The worker runs. Carries its pidfd.

@@ -212,3 +212,13 @@ impl Message for crate::launch::FromLauncher {
         0
     }
 }
+
+/// Names under which the host calls a plugin's optional functions. None of them can name an export of a plugin.
+pub mod hook {
+    /// Can the plugin still serve? No input; an error is its answer "no".
+    pub const HEALTH: &str = "hotcell:health";
+    /// The reply is the plugin's state.
+    pub const STATE_SAVE: &str = "hotcell:state-save";
+    /// The input is the version that saved a state, as four bytes (little endian), then the state.
+    pub const STATE_LOAD: &str = "hotcell:state-load";
+}

@@ -321,3 +321,20 @@ fn the_blocking_api_does_the_same() {
     let value: Value = counter.call("add", &json!({ "by": 2 })).expect("a reply");
     assert_eq!(value["value"], 2);
 }
+
+#[tokio::test]
+async fn a_plugin_saves_and_takes_its_state_and_says_how_it_is() {
+    let setup = common::Setup::new().await;
+    let counter = setup.load("counter").await;
+    counter.health().await.expect("it is well");
+    let _: Value = counter.call("add", &json!({ "by": 41 })).await.expect("a reply");
+    let state = counter.save_state().await.expect("it has a state");
+    let other = setup.load("counter").await;
+    other.load_state(1, &state).await.expect("it takes its own state");
+    let value: Value = other.call("add", &json!({ "by": 1 })).await.expect("a reply");
+    assert_eq!(value["value"], 42);
+    let foreign = other.load_state(99, b"what is this").await;
+    assert!(matches!(foreign, Err(CallError::Plugin(_))), "{foreign:?}");
+    let stateless = setup.load("crash-lab/wasm").await;
+    assert!(matches!(stateless.save_state().await, Err(CallError::NoSuchExport(_))));
+}

@@ -15,4 +15,4 @@ mod sys;
 
 pub use confine::Confined;
 pub use link::{HostCallError, Link, LinkError};
-pub use start::{Reply, Runtime, Started, load_failure, run};
+pub use start::{Reply, Runtime, Started, load_failure, no_hook, run, split_state};

@@ -10,14 +10,14 @@ use std::cell::RefCell;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 
-use hotcell_plugin::abi::{self, EntryFn, ExportFn, HostCallStatus, HostTable};
-use hotcell_protocol::{Failure, ReplyStatus};
+use hotcell_plugin::abi::{self, EntryFn, ExportFn, HookFn, HostCallStatus, HostTable, StateLoadFn};
+use hotcell_protocol::{Failure, ReplyStatus, hook};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use crate::confine::Confined;
 use crate::launcher::descriptor;
 use crate::link::{HostCallError, Link};
-use crate::start::{Reply, Runtime, Started, load_failure, run};
+use crate::start::{Reply, Runtime, Started, load_failure, no_hook, run, split_state};
 use crate::sys;
 
 /// What a plugin may expect of the system beside libc: compiled code of C, C++ and Rust needs these.
@@ -74,8 +74,14 @@ impl Runtime for Native {
     }
 
     fn call(&mut self, export: &str, input: Vec<u8>, link: &mut Link) -> Reply {
-        if !abi::is_export_name(export) {
-            return Reply::text(ReplyStatus::NoSuchExport, format!("`{export}` cannot name an export"));
+        match export {
+            hook::HEALTH => return self.hook(abi::HEALTH, link),
+            hook::STATE_SAVE => return self.hook(abi::STATE_SAVE, link),
+            hook::STATE_LOAD => return self.load_state(&input, link),
+            name if !abi::is_export_name(name) => {
+                return Reply::text(ReplyStatus::NoSuchExport, format!("`{name}` cannot name an export"));
+            }
+            _ => {}
         }
         match self.invoke(&format!("{}{export}", abi::EXPORT_PREFIX), &input, link) {
             Some(reply) => reply,
@@ -99,6 +105,32 @@ impl Native {
                 Err(load_failure(format!("the plugin refused its configuration: {text}")))
             }
         }
+    }
+
+    fn hook(&self, symbol: &str, link: &mut Link) -> Reply {
+        // SAFETY: the ABI gives these functions this type; a library that lies harms only its own process.
+        let Ok(function) = (unsafe { self.library.get::<HookFn>(symbol) }) else { return no_hook(symbol) };
+        let (status, exchange) = exchange(link, || {
+            // SAFETY: it takes no argument.
+            unsafe { function() }
+        });
+        exchange.into_reply(status)
+    }
+
+    fn load_state(&self, input: &[u8], link: &mut Link) -> Reply {
+        let (version, state) = match split_state(input) {
+            Ok(parts) => parts,
+            Err(reply) => return reply,
+        };
+        // SAFETY: the ABI gives this function this type; a library that lies harms only its own process.
+        let Ok(function) = (unsafe { self.library.get::<StateLoadFn>(abi::STATE_LOAD) }) else {
+            return no_hook(abi::STATE_LOAD);
+        };
+        let (status, exchange) = exchange(link, || {
+            // SAFETY: the state lives until the function returns, as the ABI promises.
+            unsafe { function(version, state.as_ptr(), state.len()) }
+        });
+        exchange.into_reply(status)
     }
 
     fn invoke(&self, symbol: &str, input: &[u8], link: &mut Link) -> Option<Reply> {

@@ -58,6 +58,22 @@ impl Reply {
     }
 }
 
+/// Splits the input of [`hook::STATE_LOAD`](hotcell_protocol::hook::STATE_LOAD) into version and state.
+///
+/// # Errors
+/// The reply to a shorter one.
+pub fn split_state(input: &[u8]) -> Result<(u32, &[u8]), Reply> {
+    match input.split_first_chunk() {
+        Some((version, state)) => Ok((u32::from_le_bytes(*version), state)),
+        None => Err(Reply::text(ReplyStatus::BadInput, "a state starts with the version that saved it")),
+    }
+}
+
+/// The reply where a plugin lacks an optional function.
+pub fn no_hook(symbol: &str) -> Reply {
+    Reply::text(ReplyStatus::NoSuchExport, format!("the plugin has no function `{symbol}`"))
+}
+
 /// A failure to load the artifact. A plugin's own words may be in it, so it is cut to what fits a packet.
 pub fn load_failure(detail: impl Into<String>) -> Failure {
     let mut detail = detail.into();

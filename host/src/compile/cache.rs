@@ -7,7 +7,7 @@ use std::fs::{File, Metadata};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hmac::{Hmac, KeyInit, Mac};
 use hotcell_protocol::{Description, codec};
@@ -26,6 +26,9 @@ const MAC: usize = 32;
 
 /// Largest native code of one module.
 pub(crate) const CODE_MAX: u64 = 1 << 30;
+
+/// Age at which an unfinished file is a dead host's: far longer than any host takes to write one.
+const STALE: Duration = Duration::from_hours(1);
 
 /// Native code and what the compiler said of it.
 #[derive(Debug)]
@@ -112,8 +115,10 @@ impl Cache {
         })
     }
 
-    /// Removes the entries that were not used for longest until the rest is within the bound.
+    /// Removes the entries that were not used for longest until the rest is within the bound, and what hosts that died
+    /// did not finish.
     fn shrink(&self) -> Result<(), Error> {
+        self.remove_stale().map_err(|source| self.failed(source))?;
         let mut entries = self.entries().map_err(|source| self.failed(source))?;
         entries.sort_by_key(|(_, facts)| facts.mtime());
         let mut total: u64 = entries.iter().map(|(_, facts)| facts.len()).sum();
@@ -128,10 +133,26 @@ impl Cache {
         Ok(())
     }
 
+    fn remove_stale(&self) -> std::io::Result<()> {
+        let unfinished = self.files("new")?.into_iter().chain(self.files("key")?);
+        for (path, facts) in unfinished {
+            let age = facts.modified().ok().and_then(|time| time.elapsed().ok());
+            if age.is_some_and(|age| age > STALE) {
+                // Another host may have removed it already.
+                let _ = std::fs::remove_file(path);
+            }
+        }
+        Ok(())
+    }
+
     fn entries(&self) -> std::io::Result<Vec<(PathBuf, Metadata)>> {
+        self.files("code")
+    }
+
+    fn files(&self, kind: &str) -> std::io::Result<Vec<(PathBuf, Metadata)>> {
         let all = std::fs::read_dir(&self.folder)?.flatten();
-        let code = all.filter(|entry| entry.path().extension().is_some_and(|kind| kind == "code"));
-        Ok(code.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?))).collect())
+        let wanted = all.filter(|entry| entry.path().extension().is_some_and(|found| found == kind));
+        Ok(wanted.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?))).collect())
     }
 
     fn path(&self, name: &Sha) -> PathBuf {
@@ -174,9 +195,8 @@ fn read_key(folder: &Path) -> Result<Sha, Error> {
     let fail = |source| failed(&path, source);
     if !path.exists() {
         let fresh = folder.join(format!("{}.key", random::name()?));
-        private(&fresh)
-            .and_then(|mut file| file.write_all(&random::bytes::<32>().unwrap_or_default()))
-            .map_err(fail)?;
+        let key = random::bytes::<32>()?;
+        private(&fresh).and_then(|mut file| file.write_all(&key)).map_err(fail)?;
         // A link fails where another host was faster; its key counts.
         let _ = std::fs::hard_link(&fresh, &path);
         let _ = std::fs::remove_file(&fresh);
@@ -191,6 +211,8 @@ fn failed(path: &Path, source: std::io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use hotcell_protocol::{Description, Runtime};
 
     use super::{Cache, Compiled};
@@ -249,5 +271,24 @@ mod tests {
         let total: u64 = cache.entries().expect("lists").iter().map(|(_, facts)| facts.len()).sum();
         assert!(total <= 5000 && total > 2000, "{total}");
         assert!(cache.get(&[7; 32]).is_some() || total > 0);
+    }
+
+    #[test]
+    fn unfinished_files_of_dead_hosts_go_and_fresh_ones_stay() {
+        let home = Folder::new("cache-stale");
+        let cache = Cache::open(&home.path().join("c"), 1 << 20).expect("opens");
+        let make = |name: &str, age| {
+            let file = super::private(&cache.folder.join(name)).expect("creates");
+            file.set_modified(SystemTime::now() - age).expect("sets its time");
+        };
+        for name in ["a.new", "a.key"] {
+            make(name, 2 * super::STALE);
+        }
+        make("b.new", super::STALE / 2);
+        cache.put(&[1; 32], &compiled(b"code"));
+        let left = |name: &str| cache.folder.join(name).exists();
+        assert!(!left("a.new") && !left("a.key"), "nobody finishes them");
+        assert!(left("b.new") && left("key"), "control: another host may be writing it");
+        assert!(cache.get(&[1; 32]).is_some());
     }
 }

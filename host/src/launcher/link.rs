@@ -166,8 +166,14 @@ impl Task {
         match message {
             FromLauncher::Ready { .. } => {}
             FromLauncher::Spawned { worker } => {
-                if let (Some(answer), Some(pidfd)) = (self.pending.remove(&worker), descriptors.pop()) {
-                    self.spawned(worker, pidfd, answer);
+                match (self.pending.remove(&worker), descriptors.pop()) {
+                    (Some(answer), Some(pidfd)) => self.spawned(worker, pidfd, answer),
+                    (Some(answer), None) => {
+                        // It ends by itself: the request's channels close with the error.
+                        let source = rustix::io::Errno::MFILE.into();
+                        let _ = answer.send(Err(Error::io("receive a worker's descriptor", source)));
+                    }
+                    (None, _) => {}
                 }
             }
             FromLauncher::SpawnFailed { worker, errno, what } => {
@@ -200,6 +206,7 @@ impl Task {
             .insert(worker, Living { pidfd: Arc::clone(&polled), report: Some(report), forgotten: false });
         if let Err(Ok(unwanted)) = answer.send(Ok(Spawned { pidfd: polled, report: reported })) {
             let _ = pidfd_send_signal(&unwanted.pidfd.get_ref().0, Signal::KILL);
+            self.living.entry(worker).and_modify(|living| living.forgotten = true);
         }
     }
 

@@ -76,7 +76,14 @@ fn make(programs: &Programs) -> Result<(Channel, OwnedFd), Error> {
 /// Waits for a launcher whose channel is closed, kills it if it lingers, and reaps it.
 fn bury(pidfd: OwnedFd) {
     let mut polled = [PollFd::new(&pidfd, PollFlags::IN)];
-    if !matches!(poll(&mut polled, Some(&FAREWELL)), Ok(1)) {
+    // An interrupted wait begins again: interruptions are few, and a launcher that ends by itself is worth it.
+    let ended = loop {
+        match poll(&mut polled, Some(&FAREWELL)) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break matches!(other, Ok(1)),
+        }
+    };
+    if !ended {
         let _ = pidfd_send_signal(&pidfd, Signal::KILL);
     }
     let options = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(probe::wall());

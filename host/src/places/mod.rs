@@ -16,6 +16,7 @@ use std::sync::Arc;
 use hotcell_protocol::{Orders, Place};
 use tokio::sync::OnceCell;
 
+use crate::compile::blocking;
 use crate::error::Error;
 use crate::identity::Identity;
 pub(crate) use scratch::Scratch;
@@ -61,13 +62,13 @@ impl Places {
             places.paths.push((Place::Plugin, text(folder)?));
         }
         if uses(orders, Place::Data) {
-            let folder = self.data(plugin, identity)?;
+            let (state, plugin) = (self.state.clone(), plugin.to_owned());
+            let folder = blocking(move || data(&state, &plugin, identity)).await?;
             places.paths.push((Place::Data, text(&folder)?));
         }
         if uses(orders, Place::Scratch) {
-            let home =
-                self.scratch.get_or_try_init(async || ScratchHome::open(&self.state).map(Arc::new)).await?;
-            let scratch = Scratch::make(Arc::clone(home), identity)?;
+            let home = Arc::clone(self.scratch.get_or_try_init(|| open(self.state.clone())).await?);
+            let scratch = blocking(move || Scratch::make(home, identity)).await?;
             places.paths.push((Place::Scratch, text(scratch.path())?));
             places.scratch = Some(scratch);
         }
@@ -76,14 +77,20 @@ impl Places {
         }
         Ok(places)
     }
+}
 
-    fn data(&self, plugin: &str, identity: Option<Identity>) -> Result<PathBuf, Error> {
-        passage(&self.state)?;
-        passage(&self.state.join("data"))?;
-        let folder = self.state.join("data").join(plugin);
-        own(&folder, identity)?;
-        Ok(folder)
-    }
+/// Makes a host's scratch home. A dead host's tree may take long to remove: not on a thread that drives plugins.
+async fn open(state: PathBuf) -> Result<Arc<ScratchHome>, Error> {
+    blocking(move || ScratchHome::open(&state).map(Arc::new)).await
+}
+
+/// Makes a plugin's data folder. Blocks.
+fn data(state: &Path, plugin: &str, identity: Option<Identity>) -> Result<PathBuf, Error> {
+    passage(state)?;
+    passage(&state.join("data"))?;
+    let folder = state.join("data").join(plugin);
+    own(&folder, identity)?;
+    Ok(folder)
 }
 
 fn uses(orders: &Orders, place: Place) -> bool {

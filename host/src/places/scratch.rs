@@ -30,7 +30,7 @@ pub(crate) struct Scratch {
 }
 
 impl ScratchHome {
-    /// Makes this host's folder, and removes those of hosts that are gone.
+    /// Makes this host's folder, and removes those of hosts that are gone. Blocks.
     pub(super) fn open(state: &Path) -> Result<ScratchHome, Error> {
         passage(state)?;
         let all = state.join("scratch");
@@ -55,6 +55,7 @@ impl Drop for ScratchHome {
 }
 
 impl Scratch {
+    /// Makes one worker's folder. Blocks.
     pub(super) fn make(home: Arc<ScratchHome>, identity: Option<Identity>) -> Result<Scratch, Error> {
         let path = home.folder.join(home.next.fetch_add(1, Ordering::Relaxed).to_string());
         own(&path, identity)?;

@@ -212,7 +212,14 @@ impl Actor {
                 worker.note(ExitCause::Code(code));
                 worker.kill(ExitCause::Code(code));
                 // What it wrote belongs to its result.
-                let _ = tokio::time::timeout_at(deadline, worker.drained()).await;
+                let mut closing = self.closing.clone();
+                tokio::select! {
+                    biased;
+                    () = closing.said() => {}
+                    () = worker.drained() => {}
+                    () = tokio::time::sleep_until(deadline) => {}
+                    () = call.answer.closed() => {}
+                }
                 worker.finish().await;
                 Ok(Outcome::Exited(code))
             }

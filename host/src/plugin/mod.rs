@@ -2,6 +2,7 @@
 
 mod actor;
 mod call;
+mod hooks;
 
 use std::sync::Arc;
 

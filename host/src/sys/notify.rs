@@ -37,7 +37,11 @@ pub(crate) enum Verdict {
 /// Readiness is asked for first, since a receive on a listener blocks whatever O_NONBLOCK says.
 pub(crate) fn receive(listener: BorrowedFd<'_>) -> Result<Option<Notification>, Errno> {
     let mut polled = [PollFd::new(&listener, PollFlags::IN)];
-    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    while let Err(errno) = poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+        if errno != Errno::INTR {
+            return Err(errno);
+        }
+    }
     let ready = polled.first().map_or(PollFlags::empty(), PollFd::revents);
     if !ready.contains(PollFlags::IN) {
         return if ready.contains(PollFlags::HUP) { Err(Errno::PIPE) } else { Ok(None) };

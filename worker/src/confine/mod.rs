@@ -17,7 +17,7 @@ use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior
 
 use crate::start::Started;
 
-/// Proof that the Load stage is in force in this process. Only [`confine`] makes one.
+/// Proof that the Load stage is in force in this process. Only `confine` makes one.
 #[derive(Debug)]
 pub struct Confined {
     evidence: Evidence,

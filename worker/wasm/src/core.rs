@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 
 use hotcell_plugin::abi;
-use hotcell_protocol::{Failure, ReplyStatus, Start};
-use hotcell_worker::{Link, Reply, Started, load_failure};
+use hotcell_protocol::{Failure, ReplyStatus, Start, hook};
+use hotcell_worker::{Link, Reply, Started, load_failure, no_hook, split_state};
 use wasmtime::{Instance, InstancePre, Memory, Store, TypedFunc, WasmParams, WasmResults};
 
 use crate::artifact;
@@ -55,6 +55,10 @@ pub(crate) struct Guest {
 enum Outcome {
     Returned(Reply),
     Trapped(Fault),
+}
+
+fn no_export(text: String) -> Outcome {
+    Outcome::Returned(Reply::text(ReplyStatus::NoSuchExport, text))
 }
 
 impl std::fmt::Debug for Core {
@@ -144,19 +148,61 @@ impl Core {
         if let Some(fault) = &self.fault {
             return fault.reply_later();
         }
-        if !abi::is_export_name(export) {
-            return Reply::text(ReplyStatus::NoSuchExport, format!("`{export}` cannot name an export"));
-        }
-        let Some(found) = self.find(&format!("{}{export}", abi::EXPORT_PREFIX)) else {
-            return Reply::text(ReplyStatus::NoSuchExport, format!("the plugin has no export `{export}`"));
-        };
         self.store.data_mut().link.begin(link);
-        let outcome = self.invoke(&found, input);
+        let outcome = self.dispatch(export, input);
         self.store.data_mut().link.end();
         match outcome {
             Outcome::Returned(reply) => reply,
             Outcome::Trapped(fault) => self.fault.insert(fault).reply(),
         }
+    }
+
+    fn dispatch(&mut self, export: &str, input: &[u8]) -> Outcome {
+        match export {
+            hook::HEALTH => return self.hook(abi::HEALTH),
+            hook::STATE_SAVE => return self.hook(abi::STATE_SAVE),
+            hook::STATE_LOAD => return self.load_state(input),
+            name if !abi::is_export_name(name) => {
+                return no_export(format!("`{name}` cannot name an export"));
+            }
+            _ => {}
+        }
+        match self.find(&format!("{}{export}", abi::EXPORT_PREFIX)) {
+            Some(found) => self.invoke(&found, input),
+            None => no_export(format!("the plugin has no export `{export}`")),
+        }
+    }
+
+    fn hook(&mut self, symbol: &str) -> Outcome {
+        let Some(function) = self.optional::<(), i32>(symbol) else {
+            return Outcome::Returned(no_hook(symbol));
+        };
+        self.forget_reply();
+        match function.call(&mut self.store, ()) {
+            Ok(status) => Outcome::Returned(self.store.data_mut().take_reply(status)),
+            Err(error) => Outcome::Trapped(Fault::of(&error)),
+        }
+    }
+
+    fn load_state(&mut self, input: &[u8]) -> Outcome {
+        let (version, state) = match split_state(input) {
+            Ok(parts) => parts,
+            Err(reply) => return Outcome::Returned(reply),
+        };
+        let Some(function) = self.optional::<(u32, u32, u32), i32>(abi::STATE_LOAD) else {
+            return Outcome::Returned(no_hook(abi::STATE_LOAD));
+        };
+        self.with_input(state, |store, address, length| function.call(store, (version, address, length)))
+    }
+
+    fn optional<P: WasmParams, R: WasmResults>(&mut self, symbol: &str) -> Option<TypedFunc<P, R>> {
+        self.running.as_ref()?.instance.get_typed_func(&mut self.store, symbol).ok()
+    }
+
+    fn forget_reply(&mut self) {
+        let guest = self.store.data_mut();
+        guest.reply.clear();
+        guest.over_limit = None;
     }
 
     /// A function of the ABI's type, looked up once.
@@ -171,9 +217,16 @@ impl Core {
     }
 
     fn invoke(&mut self, export: &Export, input: &[u8]) -> Outcome {
-        let guest = self.store.data_mut();
-        guest.reply.clear();
-        guest.over_limit = None;
+        self.with_input(input, |store, address, length| export.call(store, (address, length)))
+    }
+
+    /// Hands an input over and runs guest code on it.
+    fn with_input(
+        &mut self,
+        input: &[u8],
+        run: impl FnOnce(&mut Store<Guest>, u32, u32) -> wasmtime::Result<i32>,
+    ) -> Outcome {
+        self.forget_reply();
         let address = match self.hand_over(input) {
             Ok(Some(address)) => address,
             Ok(None) => {
@@ -183,7 +236,7 @@ impl Core {
             Err(error) => return Outcome::Trapped(Fault::of(&error)),
         };
         let length = u32::try_from(input.len()).unwrap_or(u32::MAX);
-        match export.call(&mut self.store, (address, length)) {
+        match run(&mut self.store, address, length) {
             Ok(status) => Outcome::Returned(self.store.data_mut().take_reply(status)),
             Err(error) => Outcome::Trapped(Fault::of(&error)),
         }
