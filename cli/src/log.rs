@@ -1,6 +1,4 @@
-//! Log lines of plugins and of the library, on standard error; colour only on a terminal.
-
-use std::io::IsTerminal;
+//! Log lines of plugins and of the library, on standard error.
 
 use tracing_subscriber::filter::LevelFilter;
 
@@ -9,7 +7,7 @@ pub(crate) fn to_stderr(quiet: bool) {
     let level = if quiet { LevelFilter::ERROR } else { LevelFilter::INFO };
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(false)
         .with_max_level(level)
         .with_target(false)
         .without_time()

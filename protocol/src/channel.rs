@@ -233,23 +233,25 @@ mod tests {
 
     #[test]
     fn a_trusted_packet_arrives_with_as_many_descriptors_as_fit_here() {
+        const MANY: usize = 3 * DESCRIPTORS_MAX;
         let (near, far) = Channel::pair().expect("socketpair");
         let head = crate::codec::encode(&data(0)).expect("encodes");
         // More than the receiver has room for is cut by the kernel as a full descriptor table cuts it.
         let send = |count: usize| {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX + 4))];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MANY))];
             let mut control = SendAncillaryBuffer::new(&mut space);
             let many = vec![far.as_fd(); count];
             assert!(control.push(SendAncillaryMessage::ScmRights(&many)), "room for all");
             sendmsg(&far, &[IoSlice::new(&head)], &mut control, SendFlags::empty()).expect("sends");
         };
         let mut buffer = Box::new([0; PACKET_MAX]);
-        for (sent, arrive) in [(DESCRIPTORS_MAX + 4, DESCRIPTORS_MAX), (2, 2)] {
+        for (sent, arrive) in [(MANY, DESCRIPTORS_MAX..MANY), (2, 2..3)] {
             send(sent);
             let (packet, got) = near.receive_with::<Envelope<FromWorker>>(&mut buffer).expect("receives");
-            assert_eq!((packet.message, got.len()), (data(0), arrive));
+            assert_eq!(packet.message, data(0));
+            assert!(arrive.contains(&got.len()), "{} of {sent}", got.len());
         }
-        send(DESCRIPTORS_MAX + 4);
+        send(MANY);
         assert!(matches!(receive(&near), Err(ChannelError::Malformed(_))), "strict where nobody is trusted");
     }
 

@@ -52,6 +52,7 @@ const NATIVE: &[(&str, &str, Expected)] = &[
     ("bus_error", "", Signal("SIGBUS")),
     ("division_trap", "", Signal("SIGFPE")),
     ("double_free", "", Signal("SIGABRT")),
+    ("int80", "", AnyOf(&[Class::Crashed])),
     ("heap_corruption", "", AnyOf(&[Class::Plugin, Class::Crashed, Class::Protocol])),
     ("exit_zero", "", Code(0)),
     ("exit_with", "77", Code(77)),
@@ -89,6 +90,9 @@ const NATIVE: &[(&str, &str, Expected)] = &[
 
 const RUST: &[(&str, &str, Expected)] = &[
     ("ok", "hello", Reply),
+    ("panic_payload", "", AnyOf(&[Class::Plugin, Class::Crashed])),
+    ("borrow_twice", "", Error("already")),
+    ("panic_into_worker", "", AnyOf(&[Class::Crashed])),
     ("panic", "on purpose", Error("on purpose")),
     ("double_panic", "", Signal("SIGABRT")),
     ("out_of_memory", "", Signal("SIGABRT")),
@@ -98,10 +102,31 @@ const RUST: &[(&str, &str, Expected)] = &[
 
 const WASM: &[(&str, &str, Expected)] = &[
     ("ok", "hello", Reply),
+    ("error", "my own words", Error("my own words")),
     ("unreachable", "", Trap("unreachable")),
     ("stack_overflow", "", Trap("stack")),
     ("division", "", Trap("zero")),
+    ("overflow", "", Trap("overflow")),
+    ("conversion", "", Trap("conversion")),
+    ("oob", "", Trap("out of bounds")),
+    ("null_write", "", Reply),
+    ("bulk_fill", "", Trap("out of bounds")),
+    ("wrong_type", "", Trap("indirect call")),
+    ("no_element", "", Trap("element")),
     ("spin", "", Timeout),
+    ("memory_grow", "", Error("refused")),
+    ("giant_reply", "", Resource),
+    ("bad_reply", "", Trap("")),
+    ("long_reply", "", Trap("")),
+    ("bad_name", "", Trap("")),
+    ("bad_input", "", Trap("")),
+    ("bad_take", "", AnyOf(&[Class::Crashed, Class::Plugin])),
+    ("early_take", "", Reply),
+    ("wrong_name", "", AnyOf(&[Class::Crashed, Class::Plugin])),
+    ("undeclared", "", Error("refused")),
+    ("log_garbage", "", Reply),
+    ("log_flood", "", Timeout),
+    ("host_call_bomb", "", AnyOf(&[Class::Crashed])),
 ];
 
 /// Another plugin that is called without end while the rows of a test run.

@@ -249,3 +249,13 @@ pub(crate) async fn blocking<T: Send + 'static>(
         Err(_) => Err(Error::Shutdown),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn cached_code_is_that_of_the_wasmtime_of_the_workspace() {
+        let workspace = include_str!("../../../Cargo.toml");
+        let line = workspace.lines().find(|line| line.starts_with("wasmtime =")).expect("names wasmtime");
+        assert!(line.contains(&format!("\"={}\"", super::WASMTIME)), "{line}");
+    }
+}

@@ -292,3 +292,59 @@ async fn send(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{HashMap, VecDeque};
+    use std::sync::mpsc;
+
+    use hotcell_protocol::{Channel, FromLauncher, WorkerId};
+    use tokio::sync::oneshot;
+
+    use super::{Spawned, Task};
+    use crate::error::Error;
+
+    type Answer = oneshot::Receiver<Result<Spawned, Error>>;
+
+    /// A task that asked for one worker.
+    fn waiting() -> (Task, Answer) {
+        let (answer, answered) = oneshot::channel();
+        let task = Task {
+            orders: mpsc::channel().0,
+            channel: None,
+            outbox: VecDeque::new(),
+            pending: HashMap::from([(WorkerId(1), answer)]),
+            living: HashMap::new(),
+        };
+        (task, answered)
+    }
+
+    const SPAWNED: FromLauncher = FromLauncher::Spawned { worker: WorkerId(1) };
+
+    #[tokio::test]
+    async fn a_worker_whose_descriptor_did_not_fit_fails_its_request_alone() {
+        let (mut task, mut answered) = waiting();
+        task.hear(SPAWNED, Vec::new());
+        let answer = answered.try_recv().expect("is answered");
+        assert!(answer.is_err_and(|error| error.to_string().contains("Too many open files")));
+        assert!(task.living.is_empty() && task.pending.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_nobody_waits_for_any_more_is_forgotten() {
+        for (gone, forgotten) in [(true, true), (false, false)] {
+            let (mut task, answered) = waiting();
+            let kept = if gone {
+                drop(answered);
+                None
+            } else {
+                Some(answered)
+            };
+            // Stands for a pidfd: signals to it fail.
+            let (_near, far) = Channel::pair().expect("socketpair");
+            task.hear(SPAWNED, vec![far.into_socket()]);
+            assert_eq!(task.living.get(&WorkerId(1)).map(|living| living.forgotten), Some(forgotten));
+            drop(kept);
+        }
+    }
+}

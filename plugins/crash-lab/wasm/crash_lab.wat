@@ -156,7 +156,7 @@
   (func (export "hotcell_export_undeclared") (param i32 i32) (result i32)
     (call $finish (call $host_call (i32.const 176) (i32.const 22) (i32.const 0) (i32.const 0))))
 
-  ;; Plugin error "failed": the host call `log` with bytes that are no JSON and want to forge a log line.
+  ;; A reply: bytes that are no JSON and want to forge a log line become one escaped record of the log.
   (func (export "hotcell_export_log_garbage") (param i32 i32) (result i32)
     (call $finish (call $host_call (i32.const 16) (i32.const 3) (i32.const 256) (i32.const 27))))
 
