@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use hotcell::{Host, HostBuilder};
+
 /// The repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository")
@@ -62,6 +64,15 @@ impl Drop for Folders {
         // A test that failed may leave what it cannot remove; the next `cargo clean` does.
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// A host's builder with these folders, so that nothing is written elsewhere.
+pub fn host(folders: &Folders) -> HostBuilder {
+    Host::builder()
+        .worker(programs())
+        .state_dir(folders.join("state"))
+        .cache_dir(shared_cache())
+        .uid_registry(folders.join("uids"))
 }
 
 /// The compile cache that all tests of one user share: compiling a component takes seconds.

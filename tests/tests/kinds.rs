@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use hotcell::{CallError, Class, Host};
+use hotcell::{CallError, Class};
 use hotcell_tests::command::{self, Said};
 use hotcell_tests::{Folders, fixture, package};
 use serde_json::{Value, json};
@@ -148,14 +148,7 @@ fn a_request_that_the_profile_does_not_cover_is_refused() {
 
 /// Starts a host on a cache of its own; returns how many entries the cache has after one call.
 async fn entries_after_a_call(folders: &Folders) -> Vec<(PathBuf, std::time::SystemTime)> {
-    let host = Host::builder()
-        .worker(fixture::programs())
-        .state_dir(folders.join("state"))
-        .cache_dir(folders.join("cache"))
-        .uid_registry(folders.join("uids"))
-        .build()
-        .await
-        .expect("a host starts");
+    let host = fixture::host(folders).cache_dir(folders.join("cache")).build().await.expect("a host starts");
     let plugin = host.load(package("greet/core")).await.expect("it loads");
     let reply: Value = plugin.call("greet", &json!({ "name": "Ada" })).await.expect("a reply");
     assert_eq!(reply["greeting"], "Hello, Ada!");
@@ -198,11 +191,7 @@ async fn a_host_call_of_the_application_needs_both_a_request_and_a_grant() {
     let profile =
         hotcell::policy::Profile::parse("native-shouting.toml", &format!("{strict}{PROFILE_GRANT}"))
             .unwrap_or_else(|error| panic!("{error}"));
-    let host = Host::builder()
-        .worker(fixture::programs())
-        .state_dir(folders.join("state"))
-        .cache_dir(fixture::shared_cache())
-        .uid_registry(folders.join("uids"))
+    let host = fixture::host(&folders)
         .profile(profile)
         .host_call("test.shout", async |_, input: Vec<u8>| match input.is_empty() {
             true => Err("nothing to shout".to_owned()),
@@ -310,13 +299,7 @@ async fn hostile_modules_fail_to_load_or_to_answer_and_harm_nobody() {
 #[test]
 fn the_blocking_api_does_the_same() {
     let folders = Folders::new();
-    let host = Host::builder()
-        .worker(fixture::programs())
-        .state_dir(folders.join("state"))
-        .cache_dir(fixture::shared_cache())
-        .uid_registry(folders.join("uids"))
-        .build_blocking()
-        .expect("a host starts");
+    let host = fixture::host(&folders).build_blocking().expect("a host starts");
     let counter = host.load(package("counter")).expect("it loads");
     let value: Value = counter.call("add", &json!({ "by": 2 })).expect("a reply");
     assert_eq!(value["value"], 2);

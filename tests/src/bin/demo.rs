@@ -30,13 +30,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<(), Failure> {
     let folders = Folders::new();
-    let host = Host::builder()
-        .worker(fixture::programs())
-        .state_dir(folders.join("state"))
-        .cache_dir(fixture::shared_cache())
-        .uid_registry(folders.join("uids"))
-        .build()
-        .await?;
+    let host = fixture::host(&folders).build().await?;
     work(&host).await?;
     let lost_nothing = die(&host).await?;
     host.shutdown().await;

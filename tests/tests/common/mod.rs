@@ -16,14 +16,7 @@ pub(crate) struct Setup {
 impl Setup {
     pub(crate) async fn new() -> Setup {
         let folders = Folders::new();
-        let host = Host::builder()
-            .worker(fixture::programs())
-            .state_dir(folders.join("state"))
-            .cache_dir(fixture::shared_cache())
-            .uid_registry(folders.join("uids"))
-            .build()
-            .await
-            .expect("a host starts");
+        let host = fixture::host(&folders).build().await.expect("a host starts");
         Setup { host, folders }
     }
 
