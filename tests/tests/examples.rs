@@ -4,11 +4,13 @@
 
 use std::process::Command;
 
-use hotcell_tests::{fixture, root};
+use hotcell_tests::{Folders, fixture, root};
 
 #[test]
 fn the_embedding_example_runs() {
+    let folders = Folders::new();
     let output = Command::new(fixture::programs().join("examples/embed"))
+        .arg(folders.join("embed"))
         .current_dir(root())
         .output()
         .expect("the example is built");
