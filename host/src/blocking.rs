@@ -95,7 +95,9 @@ impl Plugin {
         export: &str,
         input: &I,
     ) -> Result<T, CallError> {
-        self.runtime.block_on(self.plugin.call(export, input))
+        let input = serde_json::to_vec(input).map_err(|error| CallError::BadInput(error.to_string()))?;
+        let reply = self.call_raw(export, input)?;
+        serde_json::from_slice(&reply).map_err(CallError::Decode)
     }
 
     /// As [`crate::Plugin::call_raw`].
@@ -103,7 +105,7 @@ impl Plugin {
     /// # Errors
     /// As [`crate::Plugin::call_raw`].
     pub fn call_raw(&self, export: &str, input: Vec<u8>) -> Result<Vec<u8>, CallError> {
-        self.runtime.block_on(self.plugin.call_raw(export, input))
+        self.plugin.send_blocking(self.runtime.handle(), export, input, None)
     }
 
     /// As [`Plugin::call_raw`], with a deadline that is shorter than the plan's.
@@ -116,7 +118,7 @@ impl Plugin {
         export: &str,
         input: Vec<u8>,
     ) -> Result<Vec<u8>, CallError> {
-        self.runtime.block_on(self.plugin.request(export).deadline(deadline).raw(input))
+        self.plugin.send_blocking(self.runtime.handle(), export, input, Some(deadline))
     }
 
     /// As [`crate::CommandRequest::run`].

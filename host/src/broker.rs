@@ -5,8 +5,10 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use hotcell_protocol::AnswerStatus;
 
@@ -82,6 +84,12 @@ pub(crate) struct Broker {
     table: HashMap<String, Entry>,
 }
 
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.table.keys()).finish()
+    }
+}
+
 /// What a plugin is told.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
@@ -91,46 +99,46 @@ pub(crate) struct Answer {
 
 impl Broker {
     /// Answers a host call. Dropping the future stops the handler.
-    pub(crate) async fn answer(
+    ///
+    /// The handler runs where the future is polled; its panic becomes an answer.
+    pub(crate) fn answer(
         &self,
         context: HostCallContext,
         input: Vec<u8>,
         limit: u64,
         logger: &Logger,
         chain: reentry::Chain,
-    ) -> Answer {
-        match self.table.get(&context.name) {
-            None => Answer { status: AnswerStatus::Refused, payload: Vec::new() },
+    ) -> impl Future<Output = Answer> + Send + use<> {
+        let now = match self.table.get(&context.name) {
+            None => Err(Answer { status: AnswerStatus::Refused, payload: Vec::new() }),
             Some(Entry::Log) => {
                 logger.log(&input);
-                Answer { status: AnswerStatus::Ok, payload: Vec::new() }
+                Err(Answer { status: AnswerStatus::Ok, payload: Vec::new() })
             }
-            Some(Entry::Handler(handler)) => {
-                bounded(run(Arc::clone(handler), context, input, chain).await, limit)
+            Some(Entry::Handler(handler)) => Ok(Arc::clone(handler)),
+        };
+        async move {
+            match now {
+                Err(answer) => answer,
+                Ok(handler) => {
+                    let handled = reentry::within(chain, async move { handler(context, input).await });
+                    bounded(Caught(Box::pin(handled)).await, limit)
+                }
             }
         }
     }
 }
 
-/// Runs a handler in a task of its own, so that its panic is its own.
-async fn run(
-    handler: Handler,
-    context: HostCallContext,
-    input: Vec<u8>,
-    chain: reentry::Chain,
-) -> HostCallResult {
-    let task = tokio::spawn(reentry::within(chain, async move { handler(context, input).await }));
-    let stopped = StopOnDrop(task.abort_handle());
-    let result = task.await;
-    drop(stopped);
-    result.unwrap_or_else(|_| Err("the host's handler failed".to_owned()))
-}
+/// A handler whose panic is its own.
+struct Caught(Answering);
 
-struct StopOnDrop(tokio::task::AbortHandle);
+impl Future for Caught {
+    type Output = HostCallResult;
 
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<HostCallResult> {
+        // A handler that panicked is not polled again: this future has ended.
+        catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(context)))
+            .unwrap_or_else(|_| Poll::Ready(Err("the host's handler failed".to_owned())))
     }
 }
 

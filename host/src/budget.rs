@@ -50,6 +50,34 @@ impl Budget {
 }
 
 impl Share {
+    /// Takes room for this many more bytes, if there is some now.
+    pub(crate) fn try_grow(&mut self, bytes: u64) -> bool {
+        if self.overdraft.is_some() {
+            return true;
+        }
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        if let Ok(more) = Arc::clone(&self.budget.units).try_acquire_many_owned(units) {
+            self.add(more);
+            return true;
+        }
+        self.overdraft = Arc::clone(&self.budget.overdraft).try_acquire_owned().ok();
+        self.overdraft.is_some()
+    }
+
+    /// Takes over the room of another.
+    pub(crate) fn merge(&mut self, other: Share) {
+        let Share { permit, overdraft, .. } = other;
+        permit.into_iter().for_each(|permit| self.add(permit));
+        self.overdraft = self.overdraft.take().or(overdraft);
+    }
+
+    fn add(&mut self, more: OwnedSemaphorePermit) {
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            empty => *empty = Some(more),
+        }
+    }
+
     /// Waits until the budget has room for this many more bytes. Safe to cancel.
     pub(crate) async fn grow(&mut self, bytes: u64) {
         if self.overdraft.is_some() {
@@ -59,10 +87,9 @@ impl Share {
         // Neither semaphore is ever closed.
         tokio::select! {
             biased;
-            more = Arc::clone(&self.budget.units).acquire_many_owned(units) => match (&mut self.permit, more) {
-                (Some(permit), Ok(more)) => permit.merge(more),
-                (empty, more) => *empty = more.ok(),
-            },
+            more = Arc::clone(&self.budget.units).acquire_many_owned(units) => {
+                more.into_iter().for_each(|more| self.add(more));
+            }
             only = Arc::clone(&self.budget.overdraft).acquire_owned() => self.overdraft = only.ok(),
         }
     }

@@ -1,8 +1,8 @@
 //! A packet channel: one `SOCK_SEQPACKET` socket, one packet per message.
 //!
-//! A packet that is truncated, that carries descriptors nobody asked for, or that does not decode to exactly one message
-//! is an error, and the caller kills the peer. Sequenced packets ignore an address given to sendmsg(2) (unix(7)), so a
-//! worker that holds one can reach nobody else through it.
+//! Both ends are trusted: host and launcher, host and a worker that has not read a byte of its plugin. A packet that is
+//! truncated or does not decode to exactly one message is an error all the same. What may be hostile talks through
+//! [`ring`](crate::ring).
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -16,13 +16,9 @@ use rustix::net::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::codec::{self, CodecError};
-use crate::message::Message;
 
 /// Largest packet, in bytes. Far below the default send buffer, so that a packet never fails for its size.
 pub const PACKET_MAX: usize = 64 * 1024;
-
-/// Largest piece of a payload in one `Data` packet: leaves room for the message before it.
-pub const PIECE_MAX: usize = PACKET_MAX - 256;
 
 /// Descriptors that one packet may carry.
 pub const DESCRIPTORS_MAX: usize = 8;
@@ -36,7 +32,7 @@ pub enum ChannelError {
     /// A non-blocking channel has nothing to read, or no room.
     #[error("the channel would block")]
     WouldBlock,
-    /// The packet is longer than [`PACKET_MAX`], or carries descriptors that were not asked for.
+    /// The packet is longer than [`PACKET_MAX`].
     #[error("malformed packet: {0}")]
     Malformed(&'static str),
     /// The bytes are not a message.
@@ -51,15 +47,6 @@ pub enum ChannelError {
 #[derive(Debug)]
 pub struct Channel {
     socket: OwnedFd,
-}
-
-/// A received message and the payload bytes behind it.
-#[derive(Debug)]
-pub struct Packet<'b, M> {
-    /// The message.
-    pub message: M,
-    /// The payload in the same packet, as long as the message announces.
-    pub payload: &'b [u8],
 }
 
 impl Channel {
@@ -80,69 +67,55 @@ impl Channel {
         self.socket
     }
 
-    /// Sends one message with the payload that it announces.
-    pub fn send<M: Message + Serialize>(&self, message: &M, payload: &[u8]) -> Result<(), ChannelError> {
-        self.send_with(message, payload, &[])
+    /// Sends one message.
+    pub fn send<M: Serialize>(&self, message: &M) -> Result<(), ChannelError> {
+        self.send_with(message, &[])
     }
 
     /// Sends one message with descriptors, at most [`DESCRIPTORS_MAX`].
-    pub fn send_with<M: Message + Serialize>(
+    pub fn send_with<M: Serialize>(
         &self,
         message: &M,
-        payload: &[u8],
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), ChannelError> {
-        let head = codec::encode(message)?;
-        if message.payload_len() != payload.len() || head.len() + payload.len() > PACKET_MAX {
-            return Err(ChannelError::Malformed("message and payload do not fit one packet"));
+        let bytes = codec::encode(message)?;
+        if bytes.len() > PACKET_MAX {
+            return Err(ChannelError::Malformed("the message does not fit one packet"));
         }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
             return Err(ChannelError::Malformed("too many descriptors for one packet"));
         }
-        let parts = [IoSlice::new(&head), IoSlice::new(payload)];
+        let parts = [IoSlice::new(&bytes)];
         retry(|| sendmsg(&self.socket, &parts, &mut control, SendFlags::NOSIGNAL)).map(|_| ())
-    }
-
-    /// Receives one message. The kernel installs no descriptor: there is no control buffer, and a packet that carries
-    /// one is malformed.
-    pub fn receive<'b, M: Message + DeserializeOwned>(
-        &self,
-        buffer: &'b mut [u8; PACKET_MAX],
-    ) -> Result<Packet<'b, M>, ChannelError> {
-        let (length, flags) = self.fill(buffer, &mut RecvAncillaryBuffer::default())?;
-        if flags.contains(ReturnFlags::CTRUNC) {
-            return Err(ChannelError::Malformed("carries descriptors"));
-        }
-        parse(buffer.get(..length).ok_or(ChannelError::Malformed("longer than a packet"))?)
     }
 
     /// Receives one message from a *trusted* peer, with its descriptors, close-on-exec.
     ///
     /// Fewer descriptors than were sent arrive where this process may open no more (`RLIMIT_NOFILE`, unix(7)).
-    pub fn receive_with<'b, M: Message + DeserializeOwned>(
+    pub fn receive<M: DeserializeOwned>(
         &self,
-        buffer: &'b mut [u8; PACKET_MAX],
-    ) -> Result<(Packet<'b, M>, Vec<OwnedFd>), ChannelError> {
+        buffer: &mut [u8; PACKET_MAX],
+    ) -> Result<(M, Vec<OwnedFd>), ChannelError> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let (length, _) = self.fill(buffer, &mut control)?;
+        let length = self.fill(buffer, &mut control)?;
         let mut descriptors = Vec::new();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(rights) = message {
                 descriptors.extend(rights);
             }
         }
-        let packet = parse(buffer.get(..length).ok_or(ChannelError::Malformed("longer than a packet"))?)?;
-        Ok((packet, descriptors))
+        let bytes = buffer.get(..length).ok_or(ChannelError::Malformed("longer than a packet"))?;
+        Ok((codec::decode(bytes)?, descriptors))
     }
 
     fn fill(
         &self,
         buffer: &mut [u8; PACKET_MAX],
         control: &mut RecvAncillaryBuffer<'_>,
-    ) -> Result<(usize, ReturnFlags), ChannelError> {
+    ) -> Result<usize, ChannelError> {
         let received = retry(|| {
             recvmsg(&self.socket, &mut [IoSliceMut::new(buffer)], control, RecvFlags::CMSG_CLOEXEC)
         })?;
@@ -152,7 +125,7 @@ impl Channel {
         if received.bytes == 0 {
             return Err(ChannelError::Closed);
         }
-        Ok((received.bytes, received.flags))
+        Ok(received.bytes)
     }
 }
 
@@ -160,16 +133,6 @@ impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-fn parse<M: Message + DeserializeOwned>(bytes: &[u8]) -> Result<Packet<'_, M>, ChannelError> {
-    let (message, consumed) = codec::decode_prefix::<M>(bytes)?;
-    let payload = bytes.get(consumed..).unwrap_or_default();
-    if message.payload_len() != payload.len() {
-        let announced = message.payload_len();
-        return Err(CodecError::Length { consumed, length: bytes.len(), announced }.into());
-    }
-    Ok(Packet { message, payload })
 }
 
 fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, ChannelError> {
@@ -188,30 +151,17 @@ fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, ChannelErro
 mod tests {
     use std::io::IoSlice;
     use std::mem::MaybeUninit;
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, OwnedFd};
 
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-    use super::{Channel, ChannelError, DESCRIPTORS_MAX, PACKET_MAX, PIECE_MAX};
-    use crate::message::{CallId, Envelope, FromWorker, Generation};
+    use super::{Channel, ChannelError, DESCRIPTORS_MAX, PACKET_MAX};
+    use crate::message::{Envelope, FromWorker, Generation};
 
-    fn data(len: u32) -> Envelope<FromWorker> {
-        Envelope { generation: Generation(1), message: FromWorker::Data { call: CallId(9), len } }
-    }
+    const READY: Envelope<FromWorker> = Envelope { generation: Generation(1), message: FromWorker::Ready };
 
-    fn receive(near: &Channel) -> Result<(Envelope<FromWorker>, Vec<u8>), ChannelError> {
-        let mut buffer = Box::new([0; PACKET_MAX]);
-        let packet = near.receive::<Envelope<FromWorker>>(&mut buffer)?;
-        Ok((packet.message, packet.payload.to_vec()))
-    }
-
-    #[test]
-    fn a_message_arrives_with_its_payload() {
-        let (near, far) = Channel::pair().expect("socketpair");
-        let piece = u32::try_from(PIECE_MAX).expect("a piece is small");
-        let bytes = vec![7; PIECE_MAX];
-        far.send(&data(piece), &bytes).expect("sends");
-        assert_eq!(receive(&near).expect("receives"), (data(piece), bytes));
+    fn receive(near: &Channel) -> Result<(Envelope<FromWorker>, Vec<OwnedFd>), ChannelError> {
+        near.receive(&mut Box::new([0; PACKET_MAX]))
     }
 
     #[test]
@@ -223,19 +173,10 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_from_a_worker_are_malformed_and_never_installed() {
-        let (near, far) = Channel::pair().expect("socketpair");
-        far.send_with(&data(0), &[], &[far.as_fd()]).expect("sends");
-        assert!(matches!(receive(&near), Err(ChannelError::Malformed(_))));
-        far.send(&data(0), &[]).expect("sends");
-        assert!(receive(&near).is_ok(), "control: the same message without a descriptor");
-    }
-
-    #[test]
-    fn a_trusted_packet_arrives_with_as_many_descriptors_as_fit_here() {
+    fn a_packet_arrives_with_as_many_descriptors_as_fit_here() {
         const MANY: usize = 3 * DESCRIPTORS_MAX;
         let (near, far) = Channel::pair().expect("socketpair");
-        let head = crate::codec::encode(&data(0)).expect("encodes");
+        let head = crate::codec::encode(&READY).expect("encodes");
         // More than the receiver has room for is cut by the kernel as a full descriptor table cuts it.
         let send = |count: usize| {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MANY))];
@@ -244,29 +185,23 @@ mod tests {
             assert!(control.push(SendAncillaryMessage::ScmRights(&many)), "room for all");
             sendmsg(&far, &[IoSlice::new(&head)], &mut control, SendFlags::empty()).expect("sends");
         };
-        let mut buffer = Box::new([0; PACKET_MAX]);
         for (sent, arrive) in [(MANY, DESCRIPTORS_MAX..MANY), (2, 2..3)] {
             send(sent);
-            let (packet, got) = near.receive_with::<Envelope<FromWorker>>(&mut buffer).expect("receives");
-            assert_eq!(packet.message, data(0));
+            let (message, got) = receive(&near).expect("receives");
+            assert_eq!(message, READY);
             assert!(arrive.contains(&got.len()), "{} of {sent}", got.len());
         }
-        send(MANY);
-        assert!(matches!(receive(&near), Err(ChannelError::Malformed(_))), "strict where nobody is trusted");
     }
 
     #[test]
-    fn an_oversized_packet_is_malformed() {
+    fn an_oversized_packet_and_trailing_bytes_are_refused() {
         let (near, far) = Channel::pair().expect("socketpair");
         rustix::net::send(&far, &vec![0; PACKET_MAX + 1], SendFlags::empty()).expect("sends");
         assert!(matches!(receive(&near), Err(ChannelError::Malformed(_))));
-    }
-
-    #[test]
-    fn a_payload_that_was_not_announced_is_an_error() {
-        let (near, far) = Channel::pair().expect("socketpair");
-        let mut bytes = crate::codec::encode(&data(4)).expect("encodes");
-        bytes.extend_from_slice(b"five!");
+        let mut bytes = crate::codec::encode(&READY).expect("encodes");
+        rustix::net::send(&far, &bytes, SendFlags::empty()).expect("sends");
+        assert_eq!(receive(&near).expect("control: the message alone").0, READY);
+        bytes.push(0);
         rustix::net::send(&far, &bytes, SendFlags::empty()).expect("sends");
         assert!(matches!(receive(&near), Err(ChannelError::Codec(_))));
     }

@@ -18,15 +18,13 @@ pub enum CodecError {
     /// The value does not encode within the limit.
     #[error("failed to encode a message: {0}")]
     Encode(#[from] bincode::error::EncodeError),
-    /// The message was followed by bytes that it does not announce, or by fewer than it announces.
-    #[error("message of {consumed} bytes in a packet of {length} announces {announced} bytes of payload")]
+    /// The message was followed by more bytes.
+    #[error("a message of {consumed} bytes in {length}")]
     Length {
         /// Bytes that the message itself took.
         consumed: usize,
-        /// Bytes of the packet.
+        /// Bytes that there were.
         length: usize,
-        /// Payload bytes that the message says follow it.
-        announced: usize,
     },
 }
 
@@ -39,16 +37,16 @@ pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, CodecError> {
     Ok(bincode::serde::encode_to_vec(message, config())?)
 }
 
-/// Decodes the message at the front of `bytes`; returns it with the number of bytes it took.
-pub fn decode_prefix<M: DeserializeOwned>(bytes: &[u8]) -> Result<(M, usize), CodecError> {
-    Ok(bincode::serde::decode_from_slice(bytes, config())?)
+/// Encodes a message at the front of `into`; returns the number of bytes it took.
+pub fn encode_into<M: Serialize>(message: &M, into: &mut [u8]) -> Result<usize, CodecError> {
+    Ok(bincode::serde::encode_into_slice(message, into, config())?)
 }
 
 /// Decodes a message that fills `bytes` exactly.
 pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, CodecError> {
-    let (message, consumed) = decode_prefix(bytes)?;
+    let (message, consumed) = bincode::serde::decode_from_slice(bytes, config())?;
     if consumed != bytes.len() {
-        return Err(CodecError::Length { consumed, length: bytes.len(), announced: 0 });
+        return Err(CodecError::Length { consumed, length: bytes.len() });
     }
     Ok(message)
 }

@@ -20,7 +20,7 @@ pub enum Image {
 /// Host to launcher.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToLauncher {
-    /// Start a worker. Carries five descriptors: worker channel, setup channel, stdin, stdout, stderr.
+    /// Start a worker. Carries six descriptors: stdin, stdout, stderr, the two bells, the setup channel.
     Spawn {
         /// Its name.
         worker: WorkerId,
@@ -97,4 +97,4 @@ pub fn build_id() -> String {
 }
 
 /// Raised with every change to a type of this crate.
-const WIRE_REVISION: u32 = 1;
+const WIRE_REVISION: u32 = 2;

@@ -5,7 +5,7 @@
 //! Nothing in this crate decides anything: `hotcell-policy` makes [`Orders`], a worker executes them, the host checks
 //! the [`Evidence`].
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod channel;
 pub mod codec;
@@ -14,6 +14,7 @@ pub mod evidence;
 pub mod launch;
 pub mod message;
 pub mod orders;
+pub mod ring;
 
 pub use channel::{Channel, ChannelError, PACKET_MAX};
 pub use codec::CodecError;

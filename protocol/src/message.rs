@@ -1,8 +1,10 @@
 //! Host and worker: two enums, one per direction, so that a wrong-way message has no value.
 //!
-//! A payload (input, reply, host-call input and answer) travels as `Data` packets after the message that announces its
-//! length. The receiver checks the announced length against its limit before the first byte, and grows its buffer only
-//! as bytes arrive.
+//! `Start`, `Listener` and `Confined` travel on the setup channel, everything else on the rings of the worker channel. A
+//! payload (input, reply, host-call input and answer) of up to [`INLINE_MAX`](crate::ring::INLINE_MAX) bytes travels in the
+//! frame of the message that announces its length; a larger answer as `Data`, any other larger one through the bulk ring.
+//! The receiver checks the announced length against its limit before the first byte, and grows its buffer only as bytes
+//! arrive.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +19,7 @@ pub struct CallId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Generation(pub u32);
 
-/// Every packet of a worker channel.
+/// Every packet of a setup channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope<M> {
     /// The generation that the sender believes it is.
@@ -28,9 +30,9 @@ pub struct Envelope<M> {
 
 /// The first message to a worker.
 ///
-/// It travels on the setup channel, with the artifact (a sealed memfd) and, for the compiler, the memfd that takes its
-/// output. The setup channel is closed by both sides before the artifact is read; the worker channel never carries a
-/// descriptor, in either direction.
+/// It travels on the setup channel, with the memory of the worker channel, the artifact (a sealed memfd) and, for the
+/// compiler, the memfd that takes its output. The setup channel is closed by both sides before the artifact is read; the
+/// worker channel cannot carry a descriptor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
     /// What to do.
@@ -43,6 +45,8 @@ pub struct Start {
     pub arguments: Vec<String>,
     /// The manifest's `config`, as JSON text.
     pub config: Option<String>,
+    /// How long the worker looks for work before it sleeps, in microseconds.
+    pub spin_us: u32,
 }
 
 /// Host to worker.
@@ -54,7 +58,7 @@ pub enum ToWorker {
     Load,
     /// "Loaded" was seen, and nothing that only loading needs is allowed any more: seal, and meet the plugin.
     Seal,
-    /// Run an export. `len` bytes of input follow as `Data`.
+    /// Run an export on `len` bytes of input.
     Call {
         /// Its name.
         call: CallId,
@@ -63,14 +67,12 @@ pub enum ToWorker {
         /// Bytes of input.
         len: u64,
     },
-    /// A piece of the payload that was announced last.
+    /// A piece of the answer that was announced last, in the same frame.
     Data {
         /// The call that it belongs to.
         call: CallId,
-        /// Bytes that follow this message in the packet.
-        len: u32,
     },
-    /// The answer to the host call that is waited for. `len` bytes follow as `Data`.
+    /// The answer to the host call that is waited for, of `len` bytes.
     Answer {
         /// The call within which the host call was made.
         call: CallId,
@@ -144,7 +146,7 @@ pub enum FromWorker {
     Loaded,
     /// The Run stage is in force and the plugin accepted its host: calls may come.
     Ready,
-    /// A call ended. `len` bytes follow as `Data`.
+    /// A call ended, with `len` bytes of payload.
     Reply {
         /// The call.
         call: CallId,
@@ -153,7 +155,7 @@ pub enum FromWorker {
         /// Bytes of payload.
         len: u64,
     },
-    /// The plugin calls the host, and waits. `len` bytes of input follow as `Data`.
+    /// The plugin calls the host with `len` bytes of input, and waits.
     HostCall {
         /// The call within which it happens.
         call: CallId,
@@ -162,55 +164,6 @@ pub enum FromWorker {
         /// Bytes of input.
         len: u64,
     },
-    /// A piece of the payload that was announced last.
-    Data {
-        /// The call that it belongs to.
-        call: CallId,
-        /// Bytes that follow this message in the packet.
-        len: u32,
-    },
-}
-
-/// A message type of a packet channel: says how many raw bytes follow it in its packet.
-pub trait Message {
-    /// Bytes of payload behind this message, in the same packet.
-    fn payload_len(&self) -> usize;
-}
-
-impl<M: Message> Message for Envelope<M> {
-    fn payload_len(&self) -> usize {
-        self.message.payload_len()
-    }
-}
-
-impl Message for ToWorker {
-    fn payload_len(&self) -> usize {
-        match self {
-            ToWorker::Data { len, .. } => *len as usize,
-            _ => 0,
-        }
-    }
-}
-
-impl Message for FromWorker {
-    fn payload_len(&self) -> usize {
-        match self {
-            FromWorker::Data { len, .. } => *len as usize,
-            _ => 0,
-        }
-    }
-}
-
-impl Message for crate::launch::ToLauncher {
-    fn payload_len(&self) -> usize {
-        0
-    }
-}
-
-impl Message for crate::launch::FromLauncher {
-    fn payload_len(&self) -> usize {
-        0
-    }
 }
 
 /// Names under which the host calls a plugin's optional functions. None of them can name an export of a plugin.

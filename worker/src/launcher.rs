@@ -19,6 +19,7 @@ use rustix::process::{
 };
 use rustix::thread::CpuSet;
 
+use crate::start::Inherited;
 use crate::sys;
 
 /// The descriptor numbers of a worker, in the order in which [`ToLauncher::Spawn`] fills them.
@@ -29,14 +30,18 @@ pub mod descriptor {
     pub const STDOUT: i32 = 1;
     /// Standard error.
     pub const STDERR: i32 = 2;
-    /// The worker channel; for the launcher itself, its channel to the host.
-    pub const CHANNEL: i32 = 3;
+    /// The bell that the host's runtime watches; for the launcher itself, its channel to the host.
+    pub const FIRST_BELL: i32 = 3;
+    /// The bell on which a blocking caller sleeps.
+    pub const SECOND_BELL: i32 = 4;
     /// The setup channel, closed before the artifact is read.
-    pub const SETUP: i32 = 4;
+    pub const SETUP: i32 = 5;
+    /// The launcher's own channel.
+    pub const LAUNCHER: i32 = FIRST_BELL;
 }
 
-/// What a wasm worker runs after the fork: setup channel, worker channel.
-pub type WasmMain = fn(OwnedFd, OwnedFd) -> !;
+/// What a wasm worker runs after the fork.
+pub type WasmMain = fn(Inherited) -> !;
 
 #[derive(Debug)]
 struct Launcher {
@@ -72,14 +77,14 @@ pub fn detach() -> Result<(), Errno> {
     Ok(())
 }
 
-/// Runs the launcher on the channel that the host left at [`descriptor::CHANNEL`], until the host is gone.
+/// Runs the launcher on the channel that the host left at [`descriptor::LAUNCHER`], until the host is gone.
 ///
 /// `programs` is the folder of `hotcell-worker` and `hotcell-compiler`.
 ///
 /// # Errors
 /// The channel broke in another way than by the end of the host; every worker is killed then, too.
 pub fn serve(programs: &Path, wasm: WasmMain) -> Result<(), ChannelError> {
-    let host = Channel::from_socket(sys::adopt(descriptor::CHANNEL));
+    let host = Channel::from_socket(sys::adopt(descriptor::LAUNCHER));
     let mut launcher = Launcher {
         host,
         programs: programs.to_owned(),
@@ -103,7 +108,7 @@ fn raise_descriptor_limit() -> Result<(), Errno> {
 
 impl Launcher {
     fn live(&mut self) -> Result<(), ChannelError> {
-        self.host.send(&FromLauncher::Ready { build: build_id() }, &[])?;
+        self.host.send(&FromLauncher::Ready { build: build_id() })?;
         let mut buffer = Box::new([0; PACKET_MAX]);
         loop {
             let (message, ended) = self.wait()?;
@@ -135,8 +140,8 @@ impl Launcher {
     }
 
     fn obey(&mut self, buffer: &mut [u8; PACKET_MAX]) -> Result<(), ChannelError> {
-        let (packet, descriptors) = self.host.receive_with::<ToLauncher>(buffer)?;
-        match packet.message {
+        let (message, descriptors) = self.host.receive::<ToLauncher>(buffer)?;
+        match message {
             ToLauncher::Spawn { worker, image } => self.spawn(worker, image, descriptors),
             ToLauncher::Guard { worker } => {
                 self.guarded.extend(descriptors.into_iter().next().map(|pidfd| (worker, pidfd)));
@@ -152,23 +157,23 @@ impl Launcher {
         descriptors: Vec<OwnedFd>,
     ) -> Result<(), ChannelError> {
         // Fewer arrive where this process has no free descriptor: one worker fails then, not all.
-        let forked = <[OwnedFd; 5]>::try_from(descriptors)
-            .map_err(|_| (Errno::MFILE, "receive a worker's five descriptors".to_owned()))
+        let forked = <[OwnedFd; 6]>::try_from(descriptors)
+            .map_err(|_| (Errno::MFILE, "receive a worker's six descriptors".to_owned()))
             .and_then(|descriptors| self.fork(image, descriptors));
         match forked {
             Ok((pid, pidfd)) => {
-                self.host.send_with(&FromLauncher::Spawned { worker }, &[], &[pidfd.as_fd()])?;
+                self.host.send_with(&FromLauncher::Spawned { worker }, &[pidfd.as_fd()])?;
                 self.workers.insert(worker, Worker { pid, pidfd });
                 Ok(())
             }
             Err((errno, what)) => {
                 let errno = errno.raw_os_error();
-                self.host.send(&FromLauncher::SpawnFailed { worker, errno, what }, &[])
+                self.host.send(&FromLauncher::SpawnFailed { worker, errno, what })
             }
         }
     }
 
-    fn fork(&self, image: Image, descriptors: [OwnedFd; 5]) -> Result<(Pid, OwnedFd), (Errno, String)> {
+    fn fork(&self, image: Image, descriptors: [OwnedFd; 6]) -> Result<(Pid, OwnedFd), (Errno, String)> {
         let program = match image {
             Image::Wasm => None,
             Image::Native => Some(self.open_program("hotcell-worker")?),
@@ -196,11 +201,9 @@ impl Launcher {
     }
 
     /// In the child: nothing of the launcher but its code and warm memory is left after this.
-    fn become_worker(&self, image: Image, program: Option<OwnedFd>, descriptors: &[OwnedFd; 5]) {
-        let [channel, setup, stdin, stdout, stderr] = descriptors;
-        let in_order: [BorrowedFd<'_>; 5] =
-            [stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), channel.as_fd(), setup.as_fd()];
-        // The program moves out of the way of the five numbers that a worker's descriptors take.
+    fn become_worker(&self, image: Image, program: Option<OwnedFd>, descriptors: &[OwnedFd; 6]) {
+        let in_order: [BorrowedFd<'_>; 6] = descriptors.each_ref().map(AsFd::as_fd);
+        // The program moves out of the way of the six numbers that a worker's descriptors take.
         let program = program.and_then(|program| fcntl_dupfd_cloexec(program, ABOVE_WORKER_DESCRIPTORS).ok());
         if rustix::process::setsid().is_err() || sys::keep_only(&in_order, image != Image::Wasm).is_err() {
             return;
@@ -208,7 +211,7 @@ impl Launcher {
         match program {
             Some(program) => _ = sys::exec(program.as_fd(), PROGRAM_NAME),
             None if image != Image::Wasm => {}
-            None => (self.wasm)(sys::adopt(descriptor::SETUP), sys::adopt(descriptor::CHANNEL)),
+            None => (self.wasm)(Inherited::adopt()),
         }
     }
 
@@ -218,7 +221,7 @@ impl Launcher {
             return Ok(());
         };
         let (status, usage) = sys::reap(pid)?;
-        self.host.send(&FromLauncher::Exited { worker, status, usage }, &[])
+        self.host.send(&FromLauncher::Exited { worker, status, usage })
     }
 
     fn kill_all(&self) {

@@ -1,21 +1,31 @@
 //! The worker's end of its channel: calls in, replies out, host calls in between.
 //!
-//! One call runs at a time, so whatever arrives has one place to go; anything else ends the worker.
+//! One call runs at a time. Calls that arrive while the plugin waits for a host call's answer are put aside. The host is
+//! trusted here; this process is not, so nothing below protects the host.
 
-use hotcell_protocol::channel::PIECE_MAX;
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use hotcell_protocol::ring::{BULK_LEN, Corrupt, Frame, INLINE_MAX, Input, Receiver, Sender, Wake};
 use hotcell_protocol::{
-    AnswerStatus, CallId, Channel, ChannelError, Envelope, FromWorker, Generation, PACKET_MAX, ReplyStatus,
-    ToWorker,
+    AnswerStatus, CallId, ChannelError, CodecError, FromWorker, Generation, ReplyStatus, ToWorker, codec,
 };
 
-use crate::start::Reply;
+use crate::start::{Payload, Reply};
 
 /// Why the channel cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// The socket or a message on it is broken.
+    /// The setup channel or a message on it is broken.
     #[error(transparent)]
     Channel(#[from] ChannelError),
+    /// A ring is broken.
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+    /// A message cannot be encoded or decoded.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
     /// The host sent what has no place here.
     #[error("unexpected message: {0}")]
     Unexpected(&'static str),
@@ -40,22 +50,63 @@ pub enum HostCallError {
 pub(crate) struct Incoming {
     pub(crate) call: CallId,
     pub(crate) export: String,
-    pub(crate) input: Vec<u8>,
+    pub(crate) input: Input,
+}
+
+/// A call that was put aside. Large inputs stay in the bulk ring, in the order of their calls.
+#[derive(Debug)]
+struct Aside {
+    call: CallId,
+    export: String,
+    len: usize,
+    inline: Vec<u8>,
+}
+
+/// The two ends of the rings, and how the host is told.
+#[derive(Debug)]
+pub(crate) struct Rings {
+    pub(crate) sender: Sender,
+    pub(crate) receiver: Receiver,
+    /// The host's runtime watches the first; a blocking caller sleeps on the second.
+    pub(crate) bells: [OwnedFd; 2],
+    /// How long to look for work before sleeping.
+    pub(crate) spin: Duration,
 }
 
 /// The worker channel.
 #[derive(Debug)]
 pub struct Link {
-    channel: Channel,
+    rings: Rings,
     generation: Generation,
     message_limit: u64,
     running: CallId,
-    buffer: Box<[u8; PACKET_MAX]>,
+    aside: VecDeque<Aside>,
+    /// Bulk bytes of the running call's input that it sees in place.
+    held: usize,
+    given: Given,
+    scratch: Vec<u8>,
+}
+
+/// What the plugin handed over as its reply so far.
+#[derive(Debug)]
+enum Given {
+    Bytes(Vec<u8>),
+    /// Already in the bulk ring, not yet published.
+    Staged(usize),
 }
 
 impl Link {
-    pub(crate) fn new(channel: Channel, generation: Generation, message_limit: u64) -> Link {
-        Link { channel, generation, message_limit, running: CallId(0), buffer: Box::new([0; PACKET_MAX]) }
+    pub(crate) fn new(rings: Rings, generation: Generation, message_limit: u64) -> Link {
+        Link {
+            rings,
+            generation,
+            message_limit,
+            running: CallId(0),
+            aside: VecDeque::new(),
+            held: 0,
+            given: Given::Bytes(Vec::new()),
+            scratch: Vec::new(),
+        }
     }
 
     /// The plan's bound of one payload, in bytes.
@@ -79,106 +130,290 @@ impl Link {
         }
     }
 
-    fn ask(&mut self, name: &str, input: &[u8]) -> Result<Result<Vec<u8>, HostCallError>, LinkError> {
-        let call = self.running;
-        self.tell(FromWorker::HostCall { call, name: name.to_owned(), len: input.len() as u64 })?;
-        self.send_payload(input)?;
-        let ToWorker::Answer { call: answered, outcome, len } = self.receive()? else {
-            return Err(LinkError::Unexpected("a host call is answered first"));
-        };
-        if answered != call {
-            return Err(LinkError::Unexpected("the answer to another call"));
+    /// Takes the reply of the running call; a later one replaces it.
+    ///
+    /// # Errors
+    /// The number of bytes, where they are over the limit or memory is short; no reply is kept then.
+    pub fn give(&mut self, reply: &[u8]) -> Result<(), usize> {
+        let len = reply.len();
+        self.forget();
+        if len as u64 > self.message_limit {
+            return Err(len);
         }
-        let payload = self.receive_payload(call, len)?;
+        if len > INLINE_MAX && self.rings.sender.bulk_room().is_ok_and(|room| len <= room) {
+            self.rings.sender.stage(reply);
+            self.given = Given::Staged(len);
+            return Ok(());
+        }
+        let Given::Bytes(bytes) = &mut self.given else { return Err(len) };
+        bytes.try_reserve_exact(len).map_err(|_| len)?;
+        bytes.extend_from_slice(reply);
+        Ok(())
+    }
+
+    /// Forgets what the plugin gave.
+    pub fn forget(&mut self) {
+        match &mut self.given {
+            Given::Bytes(bytes) if bytes.capacity() <= INLINE_MAX => bytes.clear(),
+            given => *given = Given::Bytes(Vec::new()),
+        }
+    }
+
+    /// What the plugin gave, as text.
+    pub fn given_text(&mut self) -> String {
+        self.unstage();
+        let Given::Bytes(bytes) = &self.given else { return String::new() };
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+
+    /// Makes the bulk ring free for another payload.
+    fn unstage(&mut self) {
+        if let Given::Staged(len) = self.given {
+            self.given = Given::Bytes(self.rings.sender.staged(len));
+        }
+    }
+
+    fn ask(&mut self, name: &str, input: &[u8]) -> Result<Result<Vec<u8>, HostCallError>, LinkError> {
+        self.unstage();
+        let message = FromWorker::HostCall { call: self.running, name: name.to_owned(), len: input.len() as u64 };
+        self.tell_with(&message, input)?;
+        let (outcome, payload) = self.answer()?;
         Ok(match outcome {
             AnswerStatus::Ok => Ok(payload),
             AnswerStatus::Refused => Err(HostCallError::Refused),
-            AnswerStatus::Failed => {
-                Err(HostCallError::Failed(String::from_utf8_lossy(&payload).into_owned()))
-            }
+            AnswerStatus::Failed => Err(HostCallError::Failed(String::from_utf8_lossy(&payload).into_owned())),
         })
+    }
+
+    /// Waits for the answer to the running call's host call, and puts calls aside that come before it.
+    fn answer(&mut self) -> Result<(AnswerStatus, Vec<u8>), LinkError> {
+        let (outcome, len, mut payload) = loop {
+            match self.receive()? {
+                (ToWorker::Answer { call, outcome, len }, payload) if call == self.running => {
+                    break (outcome, self.checked(len)?, payload);
+                }
+                (ToWorker::Call { call, export, len }, inline) => {
+                    let len = self.checked(len)?;
+                    self.aside.push_back(Aside { call, export, len, inline });
+                }
+                _ => return Err(LinkError::Unexpected("a host call is answered first")),
+            }
+        };
+        payload.reserve_exact(len.saturating_sub(payload.len()));
+        while payload.len() < len {
+            match self.receive()? {
+                (ToWorker::Data { call }, piece) if call == self.running => payload.extend_from_slice(&piece),
+                (ToWorker::Call { call, export, len }, inline) => {
+                    let len = self.checked(len)?;
+                    self.aside.push_back(Aside { call, export, len, inline });
+                }
+                _ => return Err(LinkError::Unexpected("an answer is not finished")),
+            }
+        }
+        Ok((outcome, payload))
+    }
+
+    fn checked(&self, len: u64) -> Result<usize, LinkError> {
+        let fits = usize::try_from(len).ok().filter(|_| len <= self.message_limit);
+        fits.ok_or(LinkError::Unexpected("a payload over the limit"))
     }
 
     /// Waits for exactly this message.
     pub(crate) fn expect(&mut self, wanted: &ToWorker) -> Result<(), LinkError> {
-        if self.receive()? == *wanted { Ok(()) } else { Err(LinkError::Unexpected("out of order")) }
+        if self.receive()?.0 == *wanted { Ok(()) } else { Err(LinkError::Unexpected("out of order")) }
     }
 
-    pub(crate) fn tell(&mut self, message: FromWorker) -> Result<(), LinkError> {
-        Ok(self.channel.send(&Envelope { generation: self.generation, message }, &[])?)
+    /// Sends a message without a payload.
+    pub(crate) fn tell(&mut self, message: &FromWorker) -> Result<(), LinkError> {
+        self.tell_with(message, &[])
     }
 
-    /// The next call, or `None` when the host closed the channel.
-    pub(crate) fn next_call(&mut self) -> Result<Option<Incoming>, LinkError> {
-        match self.receive() {
-            Ok(ToWorker::Call { call, export, len }) => {
-                self.running = call;
-                let input = self.receive_payload(call, len)?;
-                Ok(Some(Incoming { call, export, input }))
+    /// The next call.
+    pub(crate) fn next_call(&mut self) -> Result<Incoming, LinkError> {
+        let Aside { call, export, len, inline } = match self.aside.pop_front() {
+            Some(aside) => aside,
+            None => match self.receive()? {
+                (ToWorker::Call { call, export, len }, inline) => {
+                    Aside { call, export, len: self.checked(len)?, inline }
+                }
+                _ => return Err(LinkError::Unexpected("only calls come now")),
+            },
+        };
+        self.running = call;
+        self.forget();
+        let input = if len <= INLINE_MAX { inline.into() } else { self.bulk_input(len)? };
+        Ok(Incoming { call, export, input })
+    }
+
+    /// In place where it fits the ring, else copied out as it arrives.
+    fn bulk_input(&mut self, len: usize) -> Result<Input, LinkError> {
+        if len <= BULK_LEN {
+            self.wait(|receiver| Ok((receiver.bulk_there()? >= len).then_some(())))?;
+            if let Some(input) = self.rings.receiver.in_place(len) {
+                self.held = len;
+                return Ok(input);
             }
-            Ok(_) => Err(LinkError::Unexpected("only calls come now")),
-            Err(LinkError::Channel(ChannelError::Closed)) => Ok(None),
-            Err(error) => Err(error),
         }
+        let mut input = Vec::with_capacity(len);
+        while input.len() < len {
+            self.wait(|receiver| Ok((receiver.bulk_there()? > 0).then_some(())))?;
+            self.rings.receiver.bulk(len - input.len(), &mut input)?;
+            self.tell_of_room()?;
+        }
+        Ok(input.into())
     }
 
+    /// Ends the running call. Its input is not seen any more.
     pub(crate) fn reply(&mut self, call: CallId, reply: Reply) -> Result<(), LinkError> {
-        let Reply { status, payload } = self.within_limit(reply);
-        self.tell(FromWorker::Reply { call, status, len: payload.len() as u64 })?;
-        self.send_payload(&payload)
-    }
-
-    fn within_limit(&self, reply: Reply) -> Reply {
-        let (size, limit) = (reply.payload.len() as u64, self.message_limit);
-        if size <= limit {
-            return reply;
+        if self.held > 0 {
+            self.rings.receiver.release(std::mem::take(&mut self.held));
+            self.tell_of_room()?;
         }
-        Reply::text(
-            ReplyStatus::OverLimit,
-            format!("the reply of {size} bytes is over the limit of {limit} bytes"),
-        )
+        let Reply { status, payload } = reply;
+        let message = |status, len: usize| FromWorker::Reply { call, status, len: len as u64 };
+        match (payload, &mut self.given) {
+            (Payload::Given, Given::Staged(len)) => {
+                let len = *len;
+                self.rings.sender.commit(len);
+                self.frame(&message(status, len), &[])?;
+                self.rouse()
+            }
+            (Payload::Given, Given::Bytes(bytes)) => {
+                let bytes = std::mem::take(bytes);
+                self.tell_with(&message(status, bytes.len()), &bytes)?;
+                self.given = Given::Bytes(bytes);
+                Ok(())
+            }
+            (Payload::Bytes(bytes), _) if bytes.len() as u64 > self.message_limit => {
+                let (size, limit) = (bytes.len(), self.message_limit);
+                let text = format!("the reply of {size} bytes is over the limit of {limit} bytes");
+                self.tell_with(&message(ReplyStatus::OverLimit, text.len()), text.as_bytes())
+            }
+            (Payload::Bytes(bytes), _) => self.tell_with(&message(status, bytes.len()), &bytes),
+        }
     }
 
-    fn send_payload(&mut self, payload: &[u8]) -> Result<(), LinkError> {
-        for piece in payload.chunks(PIECE_MAX) {
-            let len =
-                u32::try_from(piece.len()).map_err(|_| LinkError::Unexpected("a piece fits a packet"))?;
-            let message = FromWorker::Data { call: self.running, len };
-            self.channel.send(&Envelope { generation: self.generation, message }, piece)?;
+    /// Sends a message and its payload, and tells the host.
+    fn tell_with(&mut self, message: &FromWorker, payload: &[u8]) -> Result<(), LinkError> {
+        if payload.len() <= INLINE_MAX {
+            self.frame(message, payload)?;
+            return self.rouse();
+        }
+        let mut sent = self.rings.sender.bulk(payload)?;
+        self.frame(message, &[])?;
+        self.rouse()?;
+        while let Some(rest) = payload.get(sent..).filter(|rest| !rest.is_empty()) {
+            sent += self.until_room(|sender| Ok(Some(sender.bulk(rest)?).filter(|count| *count > 0)))?;
+            self.rouse()?;
         }
         Ok(())
     }
 
-    fn receive(&mut self) -> Result<ToWorker, LinkError> {
-        let packet = self.channel.receive::<Envelope<ToWorker>>(&mut self.buffer)?;
-        if packet.message.generation != self.generation {
-            return Err(LinkError::Unexpected("another generation"));
-        }
-        if packet.payload.is_empty() {
-            Ok(packet.message.message)
-        } else {
-            Err(LinkError::Unexpected("stray data"))
+    fn frame(&mut self, message: &FromWorker, payload: &[u8]) -> Result<(), LinkError> {
+        let generation = self.generation.0;
+        let mut head = [0; 256];
+        let long;
+        let head = match codec::encode_into(message, &mut head) {
+            Ok(len) => head.get(..len).unwrap_or_default(),
+            // A failure's text, or a long name.
+            Err(_) => {
+                long = codec::encode(message)?;
+                &long
+            }
+        };
+        self.until_room(|sender| sender.send(generation, head, payload)).map(drop)
+    }
+
+    /// Tries until there is room, and sleeps in between.
+    fn until_room<T>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Sender) -> Result<Option<T>, Corrupt>,
+    ) -> Result<T, LinkError> {
+        loop {
+            if let Some(done) = attempt(&mut self.rings.sender)? {
+                return Ok(done);
+            }
+            self.rings.sender.want_room(Wake::First);
+            if let Some(done) = attempt(&mut self.rings.sender)? {
+                return Ok(done);
+            }
+            self.rouse()?;
+            self.rings.sender.sleep();
         }
     }
 
-    fn receive_payload(&mut self, call: CallId, len: u64) -> Result<Vec<u8>, LinkError> {
-        if len > self.message_limit {
-            return Err(LinkError::Unexpected("a payload over the limit"));
-        }
-        let len =
-            usize::try_from(len).map_err(|_| LinkError::Unexpected("a payload over the address space"))?;
-        let mut payload = Vec::with_capacity(len);
-        while payload.len() < len {
-            let packet = self.channel.receive::<Envelope<ToWorker>>(&mut self.buffer)?;
-            match packet.message.message {
-                ToWorker::Data { call: of, .. } if of == call => payload.extend_from_slice(packet.payload),
-                _ => return Err(LinkError::Unexpected("a payload is not finished")),
+    /// Wakes the host if it sleeps.
+    fn rouse(&self) -> Result<(), LinkError> {
+        self.ring(self.rings.sender.rouse())
+    }
+
+    /// Wakes the host if it waits for room.
+    fn tell_of_room(&self) -> Result<(), LinkError> {
+        self.ring(self.rings.receiver.rouse())
+    }
+
+    fn ring(&self, wake: Wake) -> Result<(), LinkError> {
+        let [first, second] = &self.rings.bells;
+        let bell = match wake {
+            Wake::Not => return Ok(()),
+            Wake::First => first,
+            Wake::Second => second,
+        };
+        // A bell that is full rings already.
+        let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
+        Ok(())
+    }
+
+    /// The next message with the payload in its frame.
+    fn receive(&mut self) -> Result<(ToWorker, Vec<u8>), LinkError> {
+        loop {
+            let frame = self.wait(Receiver::peek)?;
+            // A frame that the host took back is passed over; what it announced comes in no case.
+            let message = if self.rings.receiver.take(&frame) { Some(self.read(&frame)?) } else { None };
+            self.rings.receiver.consume(&frame);
+            self.tell_of_room()?;
+            if let Some(message) = message {
+                return Ok(message);
             }
         }
-        if payload.len() == len {
-            Ok(payload)
-        } else {
-            Err(LinkError::Unexpected("more data than announced"))
+    }
+
+    fn read(&mut self, frame: &Frame) -> Result<(ToWorker, Vec<u8>), LinkError> {
+        if frame.generation != self.generation.0 {
+            return Err(LinkError::Unexpected("another generation"));
+        }
+        self.rings.receiver.head(frame, &mut self.scratch);
+        let message = codec::decode(&self.scratch)?;
+        let mut payload = Vec::new();
+        self.rings.receiver.payload(frame, &mut payload);
+        Ok((message, payload))
+    }
+
+    /// Looks until something is there: for a moment by polling, if the host says so, then asleep.
+    fn wait<T>(
+        &mut self,
+        mut look: impl FnMut(&Receiver) -> Result<Option<T>, Corrupt>,
+    ) -> Result<T, LinkError> {
+        let receiver = &self.rings.receiver;
+        if let Some(found) = look(receiver)? {
+            return Ok(found);
+        }
+        if !self.rings.spin.is_zero() {
+            let until = Instant::now() + self.rings.spin;
+            while Instant::now() < until {
+                if let Some(found) = look(receiver)? {
+                    return Ok(found);
+                }
+                std::hint::spin_loop();
+            }
+        }
+        loop {
+            receiver.want(Wake::First);
+            if let Some(found) = look(receiver)? {
+                receiver.awake();
+                return Ok(found);
+            }
+            receiver.sleep();
         }
     }
 }

@@ -7,17 +7,18 @@
 #![allow(unsafe_code, reason = "dlopen, and calls through the C ABI")]
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 use hotcell_plugin::abi::{self, EntryFn, ExportFn, HookFn, HostCallStatus, HostTable, StateLoadFn};
+use hotcell_protocol::ring::Input;
 use hotcell_protocol::{Failure, ReplyStatus, hook};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use crate::confine::Confined;
-use crate::launcher::descriptor;
 use crate::link::{HostCallError, Link};
-use crate::start::{Reply, Runtime, Started, load_failure, no_hook, run, split_state};
+use crate::start::{Inherited, Reply, Runtime, Started, load_failure, no_hook, run, split_state};
 use crate::sys;
 
 /// What a plugin may expect of the system beside libc: compiled code of C, C++ and Rust needs these.
@@ -35,16 +36,19 @@ pub fn main() -> ! {
             std::mem::forget(library);
         }
     }
-    run::<Native>(sys::adopt(descriptor::SETUP), sys::adopt(descriptor::CHANNEL))
+    run::<Native>(Inherited::adopt())
 }
 
 /// A loaded library. It is never unloaded: the process ends instead.
 #[derive(Debug)]
 pub struct Native {
     library: Library,
+    exports: HashMap<String, ExportFn>,
 }
 
 impl Runtime for Native {
+    const LOAD_RUNS_CODE: bool = true;
+
     fn load(_: &Confined, started: &mut Started) -> Result<Native, Failure> {
         let artifact: OwnedFd =
             started.artifact.take().ok_or_else(|| load_failure("the host sent no artifact"))?.into();
@@ -52,19 +56,19 @@ impl Runtime for Native {
         // SAFETY: the library is hostile code by design; the process is confined, as `Confined` proves.
         let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
             .map_err(|error| load_failure(format!("failed to load the library: {}", reason(&error))))?;
-        Ok(Native { library })
+        Ok(Native { library, exports: HashMap::new() })
     }
 
     fn ready(&mut self, started: &Started, link: &mut Link) -> Result<(), Failure> {
         // SAFETY: the ABI gives the entry symbol this type; a library that lies harms only its own process.
         let entry = unsafe { self.library.get::<EntryFn>(abi::ENTRY) }
             .map_err(|_| load_failure(format!("the library has no entry symbol `{}`", abi::ENTRY)))?;
-        let (verdict, exchange) = exchange(link, || {
+        let (verdict, _) = exchange(link, || {
             // SAFETY: the table is a static that lives as long as the process.
             unsafe { entry(&raw const HOST_TABLE) }
         });
         if verdict != abi::ENTRY_ACCEPTED {
-            let text = exchange.reply_text();
+            let text = link.given_text();
             return Err(load_failure(format!("the plugin refused its host with code {verdict}: {text}")));
         }
         match &started.start.config {
@@ -73,18 +77,24 @@ impl Runtime for Native {
         }
     }
 
-    fn call(&mut self, export: &str, input: Vec<u8>, link: &mut Link) -> Reply {
+    fn call(&mut self, export: &str, input: &Input, link: &mut Link) -> Reply {
+        if let Some(found) = self.exports.get(export) {
+            return invoke(*found, input, link);
+        }
         match export {
             hook::HEALTH => return self.hook(abi::HEALTH, link),
             hook::STATE_SAVE => return self.hook(abi::STATE_SAVE, link),
-            hook::STATE_LOAD => return self.load_state(&input, link),
+            hook::STATE_LOAD => return self.load_state(input, link),
             name if !abi::is_export_name(name) => {
                 return Reply::text(ReplyStatus::NoSuchExport, format!("`{name}` cannot name an export"));
             }
             _ => {}
         }
-        match self.invoke(&format!("{}{export}", abi::EXPORT_PREFIX), &input, link) {
-            Some(reply) => reply,
+        match self.find(&format!("{}{export}", abi::EXPORT_PREFIX)) {
+            Some(found) => {
+                self.exports.insert(export.to_owned(), found);
+                invoke(found, input, link)
+            }
             None => Reply::text(ReplyStatus::NoSuchExport, format!("the plugin has no export `{export}`")),
         }
     }
@@ -92,18 +102,15 @@ impl Runtime for Native {
 
 impl Native {
     fn configure(&self, config: &str, link: &mut Link) -> Result<(), Failure> {
-        let Some(reply) = self.invoke(abi::CONFIGURE, config.as_bytes(), link) else {
+        let Some(function) = self.find(abi::CONFIGURE) else {
             let symbol = abi::CONFIGURE;
             return Err(load_failure(format!(
                 "the manifest has a `config`, but the library has no `{symbol}`"
             )));
         };
-        match reply.status {
+        match invoke(function, config.as_bytes(), link).status {
             ReplyStatus::Ok => Ok(()),
-            _ => {
-                let text = String::from_utf8_lossy(&reply.payload).into_owned();
-                Err(load_failure(format!("the plugin refused its configuration: {text}")))
-            }
+            _ => Err(load_failure(format!("the plugin refused its configuration: {}", link.given_text()))),
         }
     }
 
@@ -133,15 +140,19 @@ impl Native {
         exchange.into_reply(status)
     }
 
-    fn invoke(&self, symbol: &str, input: &[u8], link: &mut Link) -> Option<Reply> {
+    fn find(&self, symbol: &str) -> Option<ExportFn> {
         // SAFETY: the ABI gives exports this type; a library that lies harms only its own process.
         let export = unsafe { self.library.get::<ExportFn>(symbol) }.ok()?;
-        let (status, exchange) = exchange(link, || {
-            // SAFETY: the input lives until the function returns, as the ABI promises.
-            unsafe { export(input.as_ptr(), input.len()) }
-        });
-        Some(exchange.into_reply(status))
+        Some(*export)
     }
+}
+
+fn invoke(export: ExportFn, input: &[u8], link: &mut Link) -> Reply {
+    let (status, exchange) = exchange(link, || {
+        // SAFETY: the input lives until the function returns, as the ABI promises; the library is never unloaded.
+        unsafe { export(input.as_ptr(), input.len()) }
+    });
+    exchange.into_reply(status)
 }
 
 /// What dlopen said, without the path under which the host passed the library.
@@ -157,7 +168,6 @@ fn reason(error: &libloading::Error) -> String {
 #[derive(Debug, Default)]
 struct Exchange {
     link: Option<NonNull<Link>>,
-    reply: Vec<u8>,
     /// Size of a reply that is over the limit and was not copied.
     over_limit: Option<usize>,
     answer: Vec<u8>,
@@ -181,13 +191,9 @@ impl Exchange {
                 ReplyStatus::OverLimit,
                 format!("the reply of {size} bytes is over the message limit"),
             ),
-            (None, abi::STATUS_OK) => Reply { status: ReplyStatus::Ok, payload: self.reply },
-            (None, _) => Reply { status: ReplyStatus::PluginError, payload: self.reply },
+            (None, abi::STATUS_OK) => Reply::given(ReplyStatus::Ok),
+            (None, _) => Reply::given(ReplyStatus::PluginError),
         }
-    }
-
-    fn reply_text(&self) -> String {
-        String::from_utf8_lossy(&self.reply).into_owned()
     }
 
     /// Copies a reply, unless it is over the limit or memory is short.
@@ -195,17 +201,11 @@ impl Exchange {
     /// # Safety
     /// `data` must be readable for `len` bytes.
     unsafe fn take_reply(&mut self, data: *const u8, len: usize) {
-        let Some(link) = self.link else { return };
-        // SAFETY: `link` points to the `Link` of the running call, which outlives the exchange.
-        let limit = unsafe { link.as_ref() }.message_limit();
-        self.reply = Vec::new();
-        let fits =
-            u64::try_from(len).is_ok_and(|len| len <= limit) && self.reply.try_reserve_exact(len).is_ok();
-        self.over_limit = (!fits).then_some(len);
-        if fits {
-            // SAFETY: as the caller promises.
-            self.reply.extend_from_slice(unsafe { bytes(data, len) });
-        }
+        let Some(mut link) = self.link else { return };
+        // SAFETY: as the caller promises.
+        let reply = unsafe { bytes(data, len) };
+        // SAFETY: points to the `Link` of the running call; nothing else uses it while plugin code runs.
+        self.over_limit = unsafe { link.as_mut() }.give(reply).err();
     }
 }
 

@@ -1,15 +1,18 @@
 //! A worker's life: read the orders, confine, load, seal, serve.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
+use hotcell_protocol::ring::{self, Input};
 use hotcell_protocol::{
     Channel, ChannelError, Envelope, Failure, FromWorker, Generation, PACKET_MAX, ReplyStatus, Start, Step,
     ToWorker,
 };
 
 use crate::confine::{self, Confined};
-use crate::link::{Incoming, Link, LinkError};
+use crate::launcher::descriptor;
+use crate::link::{Incoming, Link, LinkError, Rings};
 use crate::sys;
 
 /// What the host sent to this worker, and to no other.
@@ -23,17 +26,51 @@ pub struct Started {
     pub output: Option<File>,
 }
 
+/// The descriptors of a worker beside its standard streams, as the launcher leaves them.
+#[derive(Debug)]
+pub struct Inherited {
+    /// Wakes the host's runtime.
+    pub first_bell: OwnedFd,
+    /// Wakes a blocking caller.
+    pub second_bell: OwnedFd,
+    /// Closed before the artifact is read.
+    pub setup: OwnedFd,
+}
+
+impl Inherited {
+    /// Takes the three descriptors over, once, first of all.
+    pub fn adopt() -> Inherited {
+        Inherited {
+            first_bell: sys::adopt(descriptor::FIRST_BELL),
+            second_bell: sys::adopt(descriptor::SECOND_BELL),
+            setup: sys::adopt(descriptor::SETUP),
+        }
+    }
+}
+
 /// How a call ended, with its payload: reply bytes or text, as [`ReplyStatus`] says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// How.
     pub status: ReplyStatus,
     /// Reply bytes, or explanation.
-    pub payload: Vec<u8>,
+    pub payload: Payload,
+}
+
+/// Where the payload of a reply is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Here.
+    Bytes(Vec<u8>),
+    /// Handed to [`Link::give`] during the call.
+    Given,
 }
 
 /// One kind of plugin.
 pub trait Runtime: Sized {
+    /// Whether [`Runtime::load`] may run code of the plugin, so that it waits for the host to have seen the evidence.
+    const LOAD_RUNS_CODE: bool;
+
     /// Maps the artifact under the Load stage. Runs no guest code of a wasm module; a native library's constructors run
     /// here.
     ///
@@ -48,13 +85,23 @@ pub trait Runtime: Sized {
     fn ready(&mut self, started: &Started, link: &mut Link) -> Result<(), Failure>;
 
     /// Runs one export. The host kills this process if it takes too long.
-    fn call(&mut self, export: &str, input: Vec<u8>, link: &mut Link) -> Reply;
+    fn call(&mut self, export: &str, input: &Input, link: &mut Link) -> Reply;
 }
 
 impl Reply {
     /// A plugin's error text, or hotcell's own explanation.
     pub fn text(status: ReplyStatus, text: impl Into<String>) -> Reply {
-        Reply { status, payload: text.into().into_bytes() }
+        Reply::bytes(status, text.into().into_bytes())
+    }
+
+    /// Bytes that are here.
+    pub fn bytes(status: ReplyStatus, payload: Vec<u8>) -> Reply {
+        Reply { status, payload: Payload::Bytes(payload) }
+    }
+
+    /// What was given during the call.
+    pub fn given(status: ReplyStatus) -> Reply {
+        Reply { status, payload: Payload::Given }
     }
 }
 
@@ -84,19 +131,21 @@ pub fn load_failure(detail: impl Into<String>) -> Failure {
 /// Bytes of a failure's detail.
 const DETAIL_MAX: usize = 4096;
 
-/// Runs a worker on its two channels, to the end of its life: the host closes the channel, or kills.
+/// Runs a worker to the end of its life: the host kills it.
 ///
 /// Ends without destructors, so that a plugin's cannot hang.
-pub fn run<R: Runtime>(setup: OwnedFd, channel: OwnedFd) -> ! {
-    let code = match live::<R>(Channel::from_socket(setup), Channel::from_socket(channel)) {
-        Ok(()) => 0,
-        Err(_) => 1,
-    };
-    sys::exit_now(code)
+pub fn run<R: Runtime>(inherited: Inherited) -> ! {
+    // Nobody reads why: the host learns of every other end from the kernel.
+    let _ = live::<R>(inherited);
+    sys::exit_now(1)
 }
 
-fn live<R: Runtime>(setup: Channel, channel: Channel) -> Result<(), LinkError> {
-    let (mut started, generation) = receive_start(&setup)?;
+fn live<R: Runtime>(inherited: Inherited) -> Result<(), LinkError> {
+    let Inherited { first_bell, second_bell, setup } = inherited;
+    let setup = Channel::from_socket(setup);
+    let (mut started, generation, channel) = receive_start(&setup)?;
+    let (sender, receiver) = ring::attach(channel.as_fd()).map_err(ChannelError::System)?;
+    drop(channel);
     let confined = match confine::confine(&started, &setup, generation) {
         Ok(confined) => confined,
         Err(failure) => return fail(&setup, generation, failure),
@@ -104,43 +153,49 @@ fn live<R: Runtime>(setup: Channel, channel: Channel) -> Result<(), LinkError> {
     tell(&setup, generation, FromWorker::Confined(confined.evidence().clone()))?;
     drop(setup);
 
-    let mut link = Link::new(channel, generation, started.start.orders.limits.message);
-    link.expect(&ToWorker::Load)?;
+    let spin = Duration::from_micros(started.start.spin_us.into());
+    let rings = Rings { sender, receiver, bells: [first_bell, second_bell], spin };
+    let mut link = Link::new(rings, generation, started.start.orders.limits.message);
+    if R::LOAD_RUNS_CODE {
+        link.expect(&ToWorker::Load)?;
+    }
     let mut runtime = match R::load(&confined, &mut started) {
         Ok(runtime) => runtime,
-        Err(failure) => return link.tell(FromWorker::Failed(failure)),
+        Err(failure) => return link.tell(&FromWorker::Failed(failure)),
     };
-    link.tell(FromWorker::Loaded)?;
+    link.tell(&FromWorker::Loaded)?;
+    if !R::LOAD_RUNS_CODE {
+        link.expect(&ToWorker::Load)?;
+    }
     link.expect(&ToWorker::Seal)?;
     let sealed = confined.seal(&started.start.orders).and_then(|()| runtime.ready(&started, &mut link));
     if let Err(failure) = sealed {
-        return link.tell(FromWorker::Failed(failure));
+        return link.tell(&FromWorker::Failed(failure));
     }
-    link.tell(FromWorker::Ready)?;
-    serve(&mut runtime, &mut link)
-}
-
-fn serve<R: Runtime>(runtime: &mut R, link: &mut Link) -> Result<(), LinkError> {
-    while let Some(Incoming { call, export, input }) = link.next_call()? {
-        let reply = runtime.call(&export, input, link);
+    link.tell(&FromWorker::Ready)?;
+    loop {
+        let Incoming { call, export, input } = link.next_call()?;
+        let reply = runtime.call(&export, &input, &mut link);
         link.reply(call, reply)?;
     }
-    Ok(())
 }
 
-fn receive_start(setup: &Channel) -> Result<(Started, Generation), LinkError> {
+/// What the host sent on the setup channel before this process existed: orders, channel, artifact, output.
+fn receive_start(setup: &Channel) -> Result<(Started, Generation, OwnedFd), LinkError> {
     let mut buffer = Box::new([0; PACKET_MAX]);
-    let (packet, descriptors) = setup.receive_with::<Envelope<ToWorker>>(&mut buffer)?;
-    let ToWorker::Start(start) = packet.message.message else {
+    let (Envelope { generation, message }, descriptors) = setup.receive::<Envelope<ToWorker>>(&mut buffer)?;
+    let ToWorker::Start(start) = message else {
         return Err(LinkError::Unexpected("a worker's first message is Start"));
     };
-    let mut files = descriptors.into_iter().map(File::from);
+    let mut files = descriptors.into_iter();
+    let channel = files.next().ok_or(LinkError::Unexpected("the host sent no channel"))?;
+    let mut files = files.map(File::from);
     let started = Started { start: *start, artifact: files.next(), output: files.next() };
-    Ok((started, packet.message.generation))
+    Ok((started, generation, channel))
 }
 
 fn tell(setup: &Channel, generation: Generation, message: FromWorker) -> Result<(), ChannelError> {
-    setup.send(&Envelope { generation, message }, &[])
+    setup.send(&Envelope { generation, message })
 }
 
 fn fail(setup: &Channel, generation: Generation, failure: Failure) -> Result<(), LinkError> {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use hotcell_policy::{Platform, compiler_plan};
 use hotcell_protocol::launch::build_id;
 use hotcell_protocol::{
-    CallId, CompileFailure, CompileRequest, Description, FailureKind, Image, ReplyStatus, Runtime, codec,
+    CompileFailure, CompileRequest, Description, FailureKind, Image, ReplyStatus, Runtime, codec,
 };
 use sha2::{Digest, Sha256};
 
@@ -29,7 +29,7 @@ use crate::reentry::Chain;
 use crate::start::{Failed, start};
 use crate::stdio::CommandIo;
 use crate::text::escape;
-use crate::worker::{Blueprint, Conversation, Particulars, Surroundings, Worker};
+use crate::worker::{Blueprint, Errand, Particulars, Surroundings, Worker};
 pub(crate) use cache::Cache;
 use cache::{CODE_MAX, Compiled};
 
@@ -139,6 +139,7 @@ impl Compilers {
             package: None,
             config: None,
             identity: self.identity,
+            spin: Duration::ZERO,
         });
         let output = memory("hotcell-output")?;
         let theirs = output.try_clone().map_err(|source| Error::io("share a memory file", source))?;
@@ -163,6 +164,20 @@ impl Compilers {
     }
 }
 
+/// What a compiler is asked.
+#[derive(Debug)]
+struct Request(Vec<u8>);
+
+impl Errand for Request {
+    fn export(&self) -> &str {
+        EXPORT
+    }
+
+    fn input(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// Asks a compiler. `None` where it did not answer as a compiler does; the cause is recorded with the worker.
 async fn ask(
     worker: &mut Worker,
@@ -171,10 +186,8 @@ async fn ask(
     broker: &Broker,
 ) -> Option<Result<Description, CompileFailure>> {
     let input = codec::encode(&CompileRequest { runtime }).ok()?;
-    let conversation =
-        Conversation { id: CallId(1), export: EXPORT.to_owned(), input, broker, chain: Chain::default() };
     let deadline = Duration::from_millis(blueprint.orders.limits.call_ms);
-    let reply = match tokio::time::timeout(deadline, worker.call(conversation)).await {
+    let reply = match tokio::time::timeout(deadline, worker.call(Arc::new(Request(input)), broker)).await {
         Ok(Ok(reply)) => reply,
         Ok(Err(broken)) => {
             worker.condemn(broken).await;

@@ -21,11 +21,11 @@ use crate::sys::watch::{Watch, watch};
 /// How long a launcher may take to warm up.
 const READY_TIME: Duration = Duration::from_secs(20);
 
-/// A worker to start. The descriptors become its channel, setup channel, stdin, stdout and stderr.
+/// A worker to start. The descriptors become its stdin, stdout, stderr, two bells and setup channel.
 #[derive(Debug)]
 pub(crate) struct SpawnRequest {
     pub(crate) image: Image,
-    pub(crate) descriptors: [OwnedFd; 5],
+    pub(crate) descriptors: [OwnedFd; 6],
 }
 
 #[derive(Debug)]
@@ -268,9 +268,9 @@ async fn receive(
     let Some(channel) = channel else { return std::future::pending().await };
     loop {
         let mut guard = channel.readable().await.map_err(|_| ChannelError::Closed)?;
-        match channel.get_ref().0.receive_with::<FromLauncher>(buffer) {
+        match channel.get_ref().0.receive::<FromLauncher>(buffer) {
             Err(ChannelError::WouldBlock) => guard.clear_ready(),
-            other => return other.map(|(packet, descriptors)| (packet.message, descriptors)),
+            other => return other,
         }
     }
 }
@@ -286,7 +286,7 @@ async fn send(
     let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
     loop {
         let mut guard = channel.writable().await.map_err(|_| ChannelError::Closed)?;
-        match channel.get_ref().0.send_with(message, &[], &descriptors) {
+        match channel.get_ref().0.send_with(message, &descriptors) {
             Err(ChannelError::WouldBlock) => guard.clear_ready(),
             other => return other,
         }

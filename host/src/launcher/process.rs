@@ -56,6 +56,11 @@ impl Process {
         self.pidfd.get_ref().0.as_fd()
     }
 
+    /// The same, for whoever waits for its end elsewhere.
+    pub(crate) fn shared_pidfd(&self) -> Arc<Watch<OwnedFd>> {
+        Arc::clone(&self.pidfd)
+    }
+
     /// Completes when the process has ended. Safe to cancel.
     pub(crate) async fn ended(&self) {
         // A pidfd becomes readable once and for ever; an error of the runtime means that nobody waits any more.

@@ -1,32 +1,180 @@
-//! One call, from the handle to the plugin's task and back.
+//! One call, from the handle to its one end.
 
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread::Thread;
 use std::time::Duration;
 
+use hotcell_protocol::ReplyStatus;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::oneshot;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::Plugin;
 use crate::budget::Share;
 use crate::error::CallError;
 use crate::exit::Limit;
-use crate::queue::Refusal;
 use crate::reentry::Chain;
 use crate::stdio::CommandIo;
+use crate::text::escape;
+use crate::worker::{Errand, Reply};
 
 /// The export under which a command runs.
 const RUN: &str = "run";
 
-/// What the plugin's task gets.
+/// A call on its way.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) export: String,
     pub(super) input: Vec<u8>,
+    pub(super) entered: Instant,
     pub(super) deadline: Instant,
     pub(super) chain: Chain,
     /// Arguments and streams, where a command is run.
-    pub(super) command: Option<(Vec<String>, CommandIo)>,
-    pub(super) answer: oneshot::Sender<Result<Outcome, CallError>>,
+    pub(super) command: Mutex<Option<(Vec<String>, CommandIo)>>,
+    moves: AtomicU32,
+    slot: Mutex<Slot>,
+}
+
+/// Where the one end of a call is left for its caller.
+#[derive(Debug, Default)]
+struct Slot {
+    outcome: Option<Answered>,
+    ended: bool,
+    waiter: Waiter,
+}
+
+#[derive(Debug, Default)]
+enum Waiter {
+    #[default]
+    Nobody,
+    Task(Waker),
+    Thread(Thread),
+}
+
+/// How a call ended.
+pub(super) type Answered = Result<Outcome, CallError>;
+
+/// Whom to tell that a call has ended, once no lock is held.
+#[derive(Debug)]
+#[must_use = "the caller waits"]
+pub(super) struct Ending(Waiter);
+
+impl Ending {
+    pub(super) fn tell(self) {
+        match self.0 {
+            Waiter::Nobody => {}
+            Waiter::Task(waker) => waker.wake(),
+            Waiter::Thread(thread) => thread.unpark(),
+        }
+    }
+}
+
+impl Errand for Call {
+    fn export(&self) -> &str {
+        &self.export
+    }
+
+    fn input(&self) -> &[u8] {
+        &self.input
+    }
+}
+
+impl Call {
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the call; a later end changes nothing.
+    pub(super) fn end(&self, outcome: Answered) -> Ending {
+        let mut slot = self.slot();
+        if !slot.ended {
+            slot.ended = true;
+            slot.outcome = Some(outcome);
+        }
+        Ending(std::mem::take(&mut slot.waiter))
+    }
+
+    /// The outcome, once.
+    pub(super) fn take(&self) -> Option<Answered> {
+        self.slot().outcome.take()
+    }
+
+    /// Whether its outcome is known.
+    pub(super) fn is_over(&self) -> bool {
+        self.slot().ended
+    }
+
+    /// The outcome; else the task is woken when it is there.
+    fn poll(&self, waker: &Waker) -> Poll<Answered> {
+        let mut slot = self.slot();
+        if let Some(outcome) = slot.outcome.take() {
+            return Poll::Ready(outcome);
+        }
+        if !matches!(&slot.waiter, Waiter::Task(known) if known.will_wake(waker)) {
+            slot.waiter = Waiter::Task(waker.clone());
+        }
+        Poll::Pending
+    }
+
+    /// Has the calling thread woken when the call has ended.
+    pub(super) fn wake_this_thread(&self) {
+        let mut slot = self.slot();
+        if !slot.ended {
+            slot.waiter = Waiter::Thread(std::thread::current());
+        }
+    }
+
+    /// The thread that sleeps until the call has ended.
+    pub(super) fn sleeper(&self) -> Option<Thread> {
+        match &self.slot().waiter {
+            Waiter::Thread(thread) => Some(thread.clone()),
+            _ => None,
+        }
+    }
+
+    /// Arguments and streams of a command, once.
+    pub(super) fn take_command(&self) -> (Vec<String>, CommandIo) {
+        self.command.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+    }
+
+    /// Counts how often the call moved to another worker, this time included.
+    pub(super) fn moves(&self) -> u32 {
+        self.moves.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// A caller's wait. Dropping it gives the call up.
+struct Wait<'p> {
+    plugin: &'p Plugin,
+    call: Arc<Call>,
+    looked: bool,
+}
+
+impl Future for Wait<'_> {
+    type Output = Answered;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {
+        if let Poll::Ready(outcome) = self.call.poll(context.waker()) {
+            return Poll::Ready(outcome);
+        }
+        let spin = self.plugin.inner.exchange.spin;
+        if spin.is_zero() || std::mem::replace(&mut self.looked, true) {
+            return Poll::Pending;
+        }
+        super::wait::look_for(self.plugin, &self.call, spin);
+        self.call.poll(context.waker())
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if !self.call.is_over() {
+            self.plugin.inner.exchange.give_up(&self.call);
+        }
+    }
 }
 
 /// How a call ended well.
@@ -63,12 +211,7 @@ impl<'p> Request<'p> {
     /// # Errors
     /// Every way in which a call can end without a reply.
     pub async fn raw(self, input: Vec<u8>) -> Result<Vec<u8>, CallError> {
-        match self.plugin.send(self.export, input, self.deadline, None).await? {
-            Outcome::Reply(bytes, _) => Ok(bytes),
-            Outcome::Exited(code) => {
-                Err(CallError::BadInput(format!("the plugin is a command; it exited with {code}")))
-            }
-        }
+        bytes_of(self.plugin.send(self.export, input, self.deadline, None).await?)
     }
 
     /// Sends a value as JSON, gets one back. Dropping the future cancels the call.
@@ -138,28 +281,52 @@ impl Plugin {
         input: Vec<u8>,
         deadline: Option<Duration>,
         command: Option<(Vec<String>, CommandIo)>,
-    ) -> Result<Outcome, CallError> {
+    ) -> Answered {
+        let call = self.enter(export, input, deadline, command)?;
+        let outcome = Wait { plugin: self, call: Arc::clone(&call), looked: false }.await;
+        self.note(&call, &outcome);
+        outcome
+    }
+
+    /// The same for a thread that blocks until then. `runtime` is the one that drives the host.
+    pub(crate) fn send_blocking(
+        &self,
+        runtime: &Handle,
+        export: &str,
+        input: Vec<u8>,
+        deadline: Option<Duration>,
+    ) -> Result<Vec<u8>, CallError> {
+        let call = self.enter(export.to_owned(), input, deadline, None)?;
+        let outcome = super::wait::wait(self, &call, runtime);
+        self.note(&call, &outcome);
+        bytes_of(outcome?)
+    }
+
+    fn enter(
+        &self,
+        export: String,
+        input: Vec<u8>,
+        deadline: Option<Duration>,
+        command: Option<(Vec<String>, CommandIo)>,
+    ) -> Result<Arc<Call>, CallError> {
         let limits = &self.inner.prepared.plan.orders.limits;
         let limit = Duration::from_millis(limits.call_ms);
-        let deadline = Instant::now() + deadline.map_or(limit, |wanted| wanted.min(limit));
+        let entered = Instant::now();
+        let deadline = entered + deadline.map_or(limit, |wanted| wanted.min(limit));
         let chain = Chain::current();
         self.check(&export, &input, &chain, command.is_some())?;
-        let (answer, mut answered) = oneshot::channel();
-        let call = Call { export, input, deadline, chain, command, answer };
-        let ticket = self.inner.queue.push(call).map_err(|refusal| match refusal {
-            Refusal::Full => CallError::Refused("as many calls are outstanding as the plan allows"),
-            Refusal::Closed => CallError::HostShutdown,
-        })?;
-        tokio::select! {
-            biased;
-            outcome = &mut answered => return outcome.unwrap_or(Err(CallError::HostShutdown)),
-            () = tokio::time::sleep_until(deadline) => {}
+        let (command, slot) = (Mutex::new(command), Mutex::default());
+        let moves = AtomicU32::new(0);
+        let call = Arc::new(Call { export, input, entered, deadline, chain, command, moves, slot });
+        self.inner.exchange.enter(&call)?;
+        Ok(call)
+    }
+
+    /// Tells of a call that ended in another way than with a reply.
+    fn note(&self, call: &Call, outcome: &Answered) {
+        if let Err(error) = outcome {
+            self.tell_of_failure(&call.export, error);
         }
-        if ticket.withdraw() {
-            return Err(CallError::Timeout);
-        }
-        // It runs: the plugin's task ends it now.
-        answered.await.unwrap_or(Err(CallError::HostShutdown))
     }
 
     fn check(&self, export: &str, input: &[u8], chain: &Chain, command: bool) -> Result<(), CallError> {
@@ -181,6 +348,35 @@ impl Plugin {
             return Err(CallError::Refused("the plugin waits for the host call that makes this call"));
         }
         Ok(())
+    }
+}
+
+fn bytes_of(outcome: Outcome) -> Result<Vec<u8>, CallError> {
+    match outcome {
+        Outcome::Reply(bytes, _) => Ok(bytes),
+        Outcome::Exited(code) => {
+            Err(CallError::BadInput(format!("the plugin is a command; it exited with {code}")))
+        }
+    }
+}
+
+/// Whether a worker that replied so can serve the next call.
+pub(super) fn serves_on(status: ReplyStatus) -> bool {
+    !matches!(status, ReplyStatus::Trap(_) | ReplyStatus::Exited(_))
+}
+
+/// What a reply of a worker that lives on means.
+pub(super) fn outcome(reply: Reply) -> Answered {
+    let text = || crate::text::text(&reply.payload);
+    match reply.status {
+        ReplyStatus::Ok => Ok(Outcome::Reply(reply.payload, reply.share)),
+        ReplyStatus::PluginError => Err(CallError::Plugin(text())),
+        ReplyStatus::NoSuchExport => Err(CallError::NoSuchExport(text())),
+        ReplyStatus::BadInput => Err(CallError::BadInput(text())),
+        ReplyStatus::OverLimit => {
+            Err(CallError::OverLimit { limit: Limit::Message, detail: escape(&reply.payload) })
+        }
+        ReplyStatus::Trap(_) | ReplyStatus::Exited(_) => Err(CallError::Cancelled),
     }
 }
 

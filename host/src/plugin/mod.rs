@@ -2,25 +2,32 @@
 
 mod actor;
 mod call;
+mod clock;
+mod exchange;
 mod hooks;
+mod wait;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use hotcell_policy::Plan;
 use hotcell_protocol::{Evidence, Runtime};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
+use crate::broker::Broker;
 use crate::error::{CallError, Error};
+use crate::event::{EventKind, EventSender};
 use crate::host::Shared;
 use crate::prepare::Prepared;
-use crate::queue::Queue;
+use actor::{Actor, Closing, Common};
+use exchange::Exchange;
 pub use call::{CommandRequest, Request};
 
 /// A loaded plugin. Clones are the same plugin; when the last is dropped, it is unloaded.
 ///
-/// Calls run one at a time, in the order in which they came. A plugin that crashed gets a fresh worker with the next
-/// call.
+/// Each of its workers (the manifest's `instances`) runs one call at a time, in the order in which they came. A worker that
+/// crashed is replaced with the next call; calls that it had not begun with go to the next one.
 #[derive(Clone, Debug)]
 pub struct Plugin {
     inner: Arc<Inner>,
@@ -30,25 +37,52 @@ pub struct Plugin {
 struct Inner {
     number: u64,
     prepared: Arc<Prepared>,
-    queue: Arc<Queue<call::Call>>,
+    exchange: Arc<Exchange>,
+    broker: Arc<Broker>,
+    events: EventSender,
+    generation: Arc<AtomicU32>,
     closing: watch::Sender<bool>,
     evidence: watch::Receiver<Option<Evidence>>,
 }
 
 impl Plugin {
-    /// Starts the plugin's task; waits until its first worker is ready, unless it is a command.
+    /// Starts the plugin's tasks; waits until its workers are ready, unless it is a command.
     pub(crate) async fn start(shared: Arc<Shared>, prepared: Prepared) -> Result<Plugin, Error> {
         let prepared = Arc::new(prepared);
-        let queue = Arc::new(Queue::new(prepared.plan.orders.limits.outstanding));
+        let limits = &prepared.plan.orders.limits;
+        let command = prepared.plan.orders.runtime == Runtime::Command;
+        let seats = prepared.manifest.instances();
+        let exchange = Exchange::new(seats, limits.outstanding, command, prepared.blueprint.spin);
         let (closing, closed) = watch::channel(false);
-        let number = shared.next_plugin();
-        let (mut actor, evidence) =
-            actor::Actor::new(number, shared, Arc::clone(&prepared), Arc::clone(&queue), closed)?;
-        if prepared.plan.orders.runtime != Runtime::Command {
-            actor.ensure_worker().await?;
+        let (evidence, seen) = watch::channel(None);
+        let common = Common {
+            number: shared.next_plugin(),
+            broker: Arc::new(shared.handlers.broker(&prepared.plan.orders.host_calls)),
+            closing: Closing { plugin: closed, host: shared.closing() },
+            generation: Arc::default(),
+            exchange: Arc::new(exchange),
+            shared,
+            prepared,
+            evidence,
+        };
+        let inner = common.handle(closing, seen);
+        let mut actors = Vec::new();
+        for seat in 0..seats {
+            let mut actor = Actor::new(common.clone(), seat)?;
+            if !command {
+                actor.ensure_worker().await?;
+            }
+            actors.push(actor);
         }
-        tokio::spawn(actor.run());
-        Ok(Plugin { inner: Arc::new(Inner { number, prepared, queue, closing, evidence }) })
+        tokio::spawn(clock::run(Arc::clone(&common.exchange), common.closing.clone()));
+        actors.into_iter().for_each(|actor| _ = tokio::spawn(actor.run()));
+        Ok(Plugin { inner: Arc::new(inner) })
+    }
+
+    fn tell_of_failure(&self, export: &str, error: &CallError) {
+        let Inner { events, prepared, generation, .. } = self.inner.as_ref();
+        let event = EventKind::CallFailed { export: export.to_owned(), outcome: error.to_string() };
+        events.send(&prepared.blueprint.plugin, generation.load(Ordering::Relaxed), event);
     }
 
     /// The id of its manifest.
@@ -123,6 +157,22 @@ impl Plugin {
         // The task drops its end when it is done.
         let mut evidence = self.inner.evidence.clone();
         while evidence.changed().await.is_ok() {}
+    }
+}
+
+impl Common {
+    /// What handles share; not a part of what the tasks keep, so that they notice when the last handle is gone.
+    fn handle(&self, closing: watch::Sender<bool>, evidence: watch::Receiver<Option<Evidence>>) -> Inner {
+        Inner {
+            number: self.number,
+            prepared: Arc::clone(&self.prepared),
+            exchange: Arc::clone(&self.exchange),
+            broker: Arc::clone(&self.broker),
+            events: self.shared.surroundings.events.clone(),
+            generation: Arc::clone(&self.generation),
+            closing,
+            evidence,
+        }
     }
 }
 

@@ -1,8 +1,17 @@
 //! What a pidfd still says of a process that somebody else reaped (`PIDFD_GET_INFO`, Linux 6.15).
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use hotcell_protocol::WaitStatus;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::watch::Polled;
+
+/// Whether the process behind a pidfd has not ended. Does not wait.
+pub(crate) fn lives(pidfd: &Polled<OwnedFd>) -> bool {
+    let mut polled = [PollFd::new(&pidfd.0, PollFlags::IN)];
+    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(0)
+}
 
 /// `struct pidfd_info` of linux/pidfd.h, first version.
 #[repr(C)]

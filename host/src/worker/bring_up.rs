@@ -5,24 +5,24 @@ use std::sync::Arc;
 
 use hotcell_protocol::{
     Channel, ChannelError, Envelope, Evidence, Failure, Filters, FromWorker, Generation, Image, PACKET_MAX,
-    Start, ToWorker,
+    Place, Start, ToWorker,
 };
 use tokio::io::Interest;
 
 use super::evidence::{Expected, pid_of, read_status};
 use super::supervisor::Supervisor;
-use super::{Broken, Expect, Incoming, STARTING, StopTask, Worker};
+use super::{Blueprint, Broken, Incoming, Particulars, Placement, STARTING, StopTask, Worker};
 use crate::broker::Broker;
 use crate::error::Error;
 use crate::exit::ExitCause;
 use crate::reentry::Chain;
 use crate::sys::watch::{Watch, watch};
 
-/// Standard streams, worker channel, setup channel, artifact.
-const DESCRIPTORS: [u32; 6] = [0, 1, 2, 3, 4, 5];
+/// Standard streams, bells, setup channel, artifact. (6 was the memory of the worker channel, which is mapped.)
+const DESCRIPTORS: [u32; 7] = [0, 1, 2, 3, 4, 5, 7];
 
 /// The compiler has its output, too.
-const COMPILER_DESCRIPTORS: [u32; 7] = [0, 1, 2, 3, 4, 5, 6];
+const COMPILER_DESCRIPTORS: [u32; 8] = [0, 1, 2, 3, 4, 5, 7, 8];
 
 /// Why a worker is not ready.
 #[derive(Debug)]
@@ -46,39 +46,32 @@ impl Worker {
     pub(crate) async fn bring_up(&mut self, broker: &Broker, chain: &Chain) -> Result<Evidence, StartFault> {
         let evidence = self.set_up().await?;
         self.stage.loading();
-        self.link.send(ToWorker::Load, STARTING, &[]).await?;
-        match self.link.next(&self.process).await? {
+        self.order(&ToWorker::Load)?;
+        let code_runs_in_load = matches!(self.blueprint.orders.filters, Filters::Supervised { .. });
+        if !code_runs_in_load {
+            // Nothing of the plugin runs before it is sealed, and it seals before anything of the plugin runs.
+            self.order(&ToWorker::Seal)?;
+        }
+        match self.next(STARTING, broker, chain).await? {
             Incoming::Loaded => {}
             Incoming::Failed(failure) => return Err(StartFault::Failed(failure)),
             _ => return Err(Broken::Breach("something else than \"loaded\"".to_owned()).into()),
         }
-        // From here on a native plugin's listener lets nothing continue.
-        self.stage.loaded();
-        self.link.expect(Expect::Ready);
-        self.link.send(ToWorker::Seal, STARTING, &[]).await?;
-        self.meet(broker, chain).await?;
-        Ok(evidence)
+        if code_runs_in_load {
+            // From here on a native plugin's listener lets nothing continue.
+            self.stage.loaded();
+            self.order(&ToWorker::Seal)?;
+        }
+        match self.next(STARTING, broker, chain).await? {
+            Incoming::Ready => Ok(evidence),
+            Incoming::Failed(failure) => Err(StartFault::Failed(failure)),
+            _ => Err(Broken::Breach("something else than \"ready\"".to_owned()).into()),
+        }
     }
 
-    /// Waits for "ready", and answers what the plugin asks of the host while it starts.
-    async fn meet(&mut self, broker: &Broker, chain: &Chain) -> Result<(), StartFault> {
-        let mut share = self.surroundings.budget.share();
-        loop {
-            match self.link.next(&self.process).await? {
-                Incoming::Ready => return Ok(()),
-                Incoming::Failed(failure) => return Err(StartFault::Failed(failure)),
-                Incoming::Announced(len) => self.fits(len)?,
-                Incoming::Grows(bytes) => share.grow(bytes).await,
-                Incoming::HostCall { name, input } => {
-                    self.answer(STARTING, name, input, broker, chain).await?;
-                    share = self.surroundings.budget.share();
-                    self.link.expect(Expect::Ready);
-                }
-                Incoming::Loaded | Incoming::Reply { .. } => {
-                    return Err(Broken::Breach("something else than \"ready\"".to_owned()).into());
-                }
-            }
-        }
+    fn order(&mut self, message: &ToWorker) -> Result<(), Broken> {
+        let line = self.line.as_mut().ok_or(Broken::Closed)?;
+        line.order(message)
     }
 
     /// The setup channel's short life: orders out, evidence in. The worker's own code is all that runs there.
@@ -86,7 +79,6 @@ impl Worker {
         let setup = self.setup.take().ok_or(Broken::Closed)?;
         let setup = watch(setup, Interest::READABLE | Interest::WRITABLE)
             .map_err(host("watch a worker's setup channel"))?;
-        self.send_orders(&setup).await?;
         loop {
             match self.hear(&setup).await? {
                 (FromWorker::Listener, descriptors) => self.supervise(descriptors)?,
@@ -100,34 +92,6 @@ impl Worker {
         }
     }
 
-    async fn send_orders(&mut self, setup: &Watch<Channel>) -> Result<(), StartFault> {
-        let start = Start {
-            orders: self.blueprint.orders.clone(),
-            places: self.places.clone(),
-            identity: self.blueprint.identity.map(|identity| (identity.uid, identity.gid)),
-            arguments: std::mem::take(&mut self.particulars.arguments),
-            config: self.blueprint.config.clone(),
-        };
-        let message = ToWorker::Start(Box::new(start));
-        let envelope = Envelope { generation: Generation(self.particulars.generation), message };
-        let artifact = self.blueprint.artifact.descriptor().map_err(StartFault::Host)?;
-        let output = self.particulars.output.take();
-        let mut descriptors: Vec<BorrowedFd<'_>> = vec![artifact.as_fd()];
-        descriptors.extend(output.as_ref().map(AsFd::as_fd));
-        loop {
-            let mut guard = setup.writable().await.map_err(|_| Broken::Closed)?;
-            match setup.get_ref().0.send_with(&envelope, &[], &descriptors) {
-                Err(ChannelError::WouldBlock) => guard.clear_ready(),
-                Err(ChannelError::Closed) => return Err(Broken::Closed.into()),
-                Err(error) => {
-                    let what = format!("failed to send the plan, arguments and config: {error}");
-                    return Err(StartFault::Host(Error::launch(what)));
-                }
-                Ok(()) => return Ok(()),
-            }
-        }
-    }
-
     async fn hear(&self, setup: &Watch<Channel>) -> Result<(FromWorker, Vec<OwnedFd>), StartFault> {
         let mut buffer = Box::new([0; PACKET_MAX]);
         loop {
@@ -136,12 +100,12 @@ impl Worker {
                 guard = setup.readable() => guard.map_err(|_| Broken::Closed)?,
                 () = self.process.ended() => return Err(Broken::Closed.into()),
             };
-            let received = setup.get_ref().0.receive_with::<Envelope<FromWorker>>(&mut buffer);
+            let received = setup.get_ref().0.receive::<Envelope<FromWorker>>(&mut buffer);
             match received {
                 Err(ChannelError::WouldBlock) => guard.clear_ready(),
                 Err(ChannelError::Closed) => return Err(Broken::Closed.into()),
                 Err(error) => return Err(Broken::Breach(error.to_string()).into()),
-                Ok((packet, descriptors)) => return Ok((packet.message.message, descriptors)),
+                Ok((envelope, descriptors)) => return Ok((envelope.message, descriptors)),
             }
         }
     }
@@ -163,7 +127,7 @@ impl Worker {
         Ok(())
     }
 
-    fn verify(&self, evidence: &Evidence) -> Result<(), StartFault> {
+    fn verify(&mut self, evidence: &Evidence) -> Result<(), StartFault> {
         let supervised = matches!(self.blueprint.orders.filters, Filters::Supervised { .. });
         if supervised && self.supervisor.is_none() {
             return Err(self.mismatch("it sent no listener"));
@@ -175,8 +139,11 @@ impl Worker {
             descriptors: if compiler { &COMPILER_DESCRIPTORS } else { &DESCRIPTORS },
         };
         expected.check(evidence).map_err(|what| self.mismatch(&what))?;
-        let status = read_status(self.process.pidfd()).map_err(host("read a worker's status"))?;
-        expected.check_status(&status).map_err(|what| self.mismatch(&what))
+        let (pid, status) = read_status(self.process.pidfd()).map_err(host("read a worker's status"))?;
+        expected.check_status(&status).map_err(|what| self.mismatch(&what))?;
+        let placement = Placement::new(pid, self.process.shared_pidfd(), !self.blueprint.spin.is_zero());
+        self.line.iter_mut().for_each(|line| *line.placement() = placement.clone());
+        Ok(())
     }
 
     fn mismatch(&self, what: &str) -> StartFault {
@@ -188,6 +155,32 @@ impl Worker {
         });
         StartFault::Failed(Failure { step: hotcell_protocol::Step::SelfCheck, errno: 0, detail })
     }
+}
+
+/// Puts a worker's orders, channel and artifact into its setup channel, before it exists.
+pub(super) fn send_orders(
+    setup: &Channel,
+    blueprint: &Blueprint,
+    particulars: &mut Particulars,
+    places: &[(Place, String)],
+    memory: OwnedFd,
+) -> Result<(), Error> {
+    let start = Start {
+        orders: blueprint.orders.clone(),
+        places: places.to_vec(),
+        identity: blueprint.identity.map(|identity| (identity.uid, identity.gid)),
+        arguments: std::mem::take(&mut particulars.arguments),
+        config: blueprint.config.clone(),
+        spin_us: u32::try_from(blueprint.spin.as_micros()).unwrap_or(u32::MAX),
+    };
+    let message = ToWorker::Start(Box::new(start));
+    let envelope = Envelope { generation: Generation(particulars.generation), message };
+    let artifact = blueprint.artifact.descriptor()?;
+    let output = particulars.output.take();
+    let mut descriptors: Vec<BorrowedFd<'_>> = vec![memory.as_fd(), artifact.as_fd()];
+    descriptors.extend(output.as_ref().map(AsFd::as_fd));
+    let sent = setup.send_with(&envelope, &descriptors);
+    sent.map_err(|error| Error::launch(format!("failed to send the plan, arguments and config: {error}")))
 }
 
 fn host(what: &'static str) -> impl FnOnce(std::io::Error) -> StartFault {

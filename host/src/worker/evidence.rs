@@ -92,13 +92,13 @@ fn numbers(status: &str, key: &str, base: u32) -> Option<Vec<u64>> {
     line.split_whitespace().map(|word| u64::from_str_radix(word, base).ok()).collect()
 }
 
-/// `/proc/PID/status` of the process behind a pidfd. The number is used only while the pidfd says that it is still the
+/// The number and `/proc/PID/status` of the process behind a pidfd. The number is used only while the pidfd says that it is still the
 /// same process.
-pub(crate) fn read_status(pidfd: BorrowedFd<'_>) -> std::io::Result<String> {
+pub(crate) fn read_status(pidfd: BorrowedFd<'_>) -> std::io::Result<(u32, String)> {
     let pid = pid_of(pidfd)?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     // The number cannot have been used again if the process still lives now.
-    if pid_of(pidfd)? == pid { Ok(status) } else { Err(std::io::ErrorKind::NotFound.into()) }
+    if pid_of(pidfd)? == pid { Ok((pid, status)) } else { Err(std::io::ErrorKind::NotFound.into()) }
 }
 
 /// The process id behind a pidfd, in this PID namespace.
@@ -120,7 +120,7 @@ mod tests {
     fn a_pidfd_leads_to_the_status_of_its_process() {
         let me = pidfd_open(getpid(), PidfdFlags::empty()).expect("opens");
         assert_eq!(pid_of(me.as_fd()).expect("reads"), std::process::id());
-        let status = read_status(me.as_fd()).expect("reads");
+        let (_, status) = read_status(me.as_fd()).expect("reads");
         assert!(numbers(&status, "Threads", 10).expect("a number").first().expect("one") >= &1);
         assert_eq!(numbers(&status, "Uid", 10).expect("numbers").len(), 4);
         assert_eq!(numbers(&status, "Nothing", 10), None);

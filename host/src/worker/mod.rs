@@ -2,10 +2,11 @@
 //!
 //! Nothing here trusts what a worker says after its artifact was mapped.
 
+mod bells;
 mod bring_up;
 mod evidence;
-mod inbox;
-mod link;
+mod line;
+mod placement;
 mod record;
 mod supervisor;
 
@@ -14,11 +15,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hotcell_protocol::{CallId, Channel, Generation, Image, Orders, ReplyStatus, ToWorker};
+use hotcell_protocol::{CallId, Channel, Generation, Image, Orders, ring};
 use tokio::task::AbortHandle;
 
 use crate::broker::{Answer, Broker, HostCallContext};
-use crate::budget::{Budget, Share};
+use crate::budget::Budget;
 use crate::error::Error;
 use crate::event::{EventKind, EventSender};
 use crate::exit::{Exit, ExitCause};
@@ -29,11 +30,12 @@ use crate::package::artifact::Sealed;
 use crate::places::{Places, Scratch};
 use crate::reentry::Chain;
 use crate::stdio::{CommandIo, Pumps, connect};
+pub(crate) use bells::{Bells, stirs_within};
 pub(crate) use bring_up::StartFault;
-use inbox::{Expect, Incoming, STARTING};
-pub(crate) use link::Broken;
-use link::Link;
-use record::Record;
+use line::STARTING;
+pub(crate) use line::{Broken, Errand, Incoming, Line, Reply};
+use placement::Placement;
+pub(crate) use record::Record;
 use supervisor::Stage;
 
 /// How long a worker that closed its channel may take to end by itself.
@@ -57,6 +59,8 @@ pub(crate) struct Blueprint {
     pub(crate) package: Option<PathBuf>,
     pub(crate) config: Option<String>,
     pub(crate) identity: Option<Identity>,
+    /// How long worker and caller look for each other's messages before they sleep.
+    pub(crate) spin: Duration,
 }
 
 /// What workers need of their host.
@@ -78,20 +82,14 @@ pub(crate) struct Particulars {
     pub(crate) output: Option<OwnedFd>,
 }
 
-/// A reply, with its part of the host's budget.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) status: ReplyStatus,
-    pub(crate) payload: Vec<u8>,
-    pub(crate) share: Share,
-}
-
 /// A worker process and everything that belongs to it. Dropping it kills the process and frees the rest.
 #[derive(Debug)]
 pub(crate) struct Worker {
     // The order of the fields is the order of their end: first the process, last its scratch folder.
     process: Process,
-    link: Link,
+    /// Until it serves calls.
+    line: Option<Line>,
+    bells: Arc<Bells>,
     setup: Option<Channel>,
     pumps: Pumps,
     supervisor: Option<StopTask>,
@@ -101,13 +99,12 @@ pub(crate) struct Worker {
     blueprint: Arc<Blueprint>,
     surroundings: Surroundings,
     particulars: Particulars,
-    places: Vec<(hotcell_protocol::Place, String)>,
     scratch: Option<Scratch>,
 }
 
 /// A task that ends with its owner.
 #[derive(Debug)]
-struct StopTask(AbortHandle);
+pub(crate) struct StopTask(pub(crate) AbortHandle);
 
 impl Drop for StopTask {
     fn drop(&mut self) {
@@ -120,7 +117,7 @@ impl Worker {
     pub(crate) async fn launch(
         surroundings: &Surroundings,
         blueprint: &Arc<Blueprint>,
-        particulars: Particulars,
+        mut particulars: Particulars,
         io: CommandIo,
     ) -> Result<Worker, Error> {
         let Blueprint { plugin, orders, package, identity, .. } = blueprint.as_ref();
@@ -128,19 +125,25 @@ impl Worker {
         let places = surroundings.places.prepare(orders, package.as_deref(), plugin, *identity).await?;
         let logger = Logger::new(plugin, generation, orders.limits.log_rate);
         let ([stdin, stdout, stderr], pumps) = connect(io, &logger)?;
-        let pair = || Channel::pair().map_err(|error| Error::launch(error.to_string()));
-        let ((near, far), (setup_near, setup_far)) = (pair()?, pair()?);
-        let descriptors = [far.into_socket(), setup_far.into_socket(), stdin, stdout, stderr];
+        let (setup, setup_far) = Channel::pair().map_err(|error| Error::launch(error.to_string()))?;
+        let failed = |errno: rustix::io::Errno| Error::io("make a worker's channel", errno.into());
+        let (ends, memory) = ring::create().map_err(failed)?;
+        let (bells, [first, second]) =
+            Bells::make().map_err(|source| Error::io("make a worker's bells", source))?;
+        bring_up::send_orders(&setup, blueprint, &mut particulars, &places.paths, memory)?;
+        let descriptors = [stdin, stdout, stderr, first, second, setup_far.into_socket()];
         let process =
             surroundings.launcher.spawn(SpawnRequest { image: blueprint.image, descriptors }).await?;
-        let link = Link::new(near, Generation(generation), orders.limits.message)
-            .map_err(|source| Error::io("watch a worker's channel", source))?;
+        bells.belong_to(process.shared_pidfd());
+        let (generation_word, limit) = (Generation(generation), orders.limits.message);
+        let line = Line::new(ends, generation_word, limit, surroundings.budget.clone());
         let events = surroundings.events.clone();
         Ok(Worker {
             record: Arc::new(Record::new(plugin, generation, events, process.killer())),
             process,
-            link,
-            setup: Some(setup_near),
+            line: Some(line),
+            bells: Arc::new(bells),
+            setup: Some(setup),
             pumps,
             supervisor: None,
             stage: Stage::confining(),
@@ -148,71 +151,113 @@ impl Worker {
             blueprint: Arc::clone(blueprint),
             surroundings: surroundings.clone(),
             particulars,
-            places: places.paths,
             scratch: places.scratch,
         })
     }
 
-    /// Runs one call to its reply. Not bounded in time: the caller's deadline is.
-    pub(crate) async fn call(&mut self, call: Conversation<'_>) -> Result<Reply, Broken> {
-        let Conversation { id, export, input, broker, chain } = call;
-        let message = ToWorker::Call { call: id, export, len: input.len() as u64 };
-        self.link.send(message, id, &input).await?;
-        drop(input);
-        self.link.expect(Expect::Reply(id));
-        let mut share = self.surroundings.budget.share();
+    /// Runs one call to its reply, for whoever talks to a worker that serves nobody else. Not bounded in time: the
+    /// caller's deadline is.
+    pub(crate) async fn call<E: Errand + 'static>(
+        &mut self,
+        errand: Arc<E>,
+        broker: &Broker,
+    ) -> Result<Reply, Broken> {
+        const ONLY: CallId = CallId(1);
+        let line = self.line.as_mut().ok_or(Broken::Closed)?;
+        if line.call(ONLY, &errand)?.is_none() {
+            return Err(Broken::Breach("a full ring before its first call".to_owned()));
+        }
+        match self.next(ONLY, broker, &Chain::default()).await? {
+            Incoming::Reply(reply) => Ok(reply),
+            _ => Err(Broken::Breach("a message of the start during a call".to_owned())),
+        }
+    }
+
+    /// The next thing that is neither a host call, which is answered, nor a wait for room.
+    async fn next(&mut self, running: CallId, broker: &Broker, chain: &Chain) -> Result<Incoming, Broken> {
         loop {
-            match self.link.next(&self.process).await? {
-                Incoming::Announced(len) => self.fits(len)?,
-                Incoming::Grows(bytes) => share.grow(bytes).await,
-                Incoming::Reply { status, payload } => return Ok(Reply { status, payload, share }),
-                Incoming::HostCall { name, input } => {
-                    self.answer(id, name, input, broker, &chain).await?;
-                    share = self.surroundings.budget.share();
-                    self.link.expect(Expect::Reply(id));
+            let line = self.line.as_mut().ok_or(Broken::Closed)?;
+            line.flush()?;
+            line.rouse().iter().for_each(ring::Waker::wake);
+            match line.next(Some(running))? {
+                Some(Incoming::HostCall { name, input }) => {
+                    let answer = self.answer(name, input, broker, chain).await?;
+                    let line = self.line.as_mut().ok_or(Broken::Closed)?;
+                    line.answer(running, answer.status, answer.payload)?;
                 }
-                Incoming::Loaded | Incoming::Ready | Incoming::Failed(_) => {
-                    return Err(Broken::Breach("a message of the start during a call".to_owned()));
+                Some(Incoming::Stalled(bytes)) => {
+                    let mut share = self.surroundings.budget.share();
+                    share.grow(bytes).await;
+                    if let Some(line) = &mut self.line {
+                        line.grant(bytes, share);
+                    }
                 }
+                Some(other) => return Ok(other),
+                None => self.rung().await?,
             }
         }
     }
 
-    /// Waits for what may not happen: anything from an idle worker, or its end. Safe to cancel.
-    pub(crate) async fn idle(&mut self) -> Broken {
-        match self.link.next(&self.process).await {
-            Ok(_) => Broken::Breach("a message while nothing was asked".to_owned()),
-            Err(broken) => broken,
+    /// Waits until the worker has rung since the last look.
+    async fn rung(&mut self) -> Result<(), Broken> {
+        let Some(line) = &mut self.line else { return Err(Broken::Closed) };
+        line.listen(ring::Wake::First);
+        if line.stirs() {
+            return Ok(());
+        }
+        tokio::select! {
+            biased;
+            () = self.bells.rung() => Ok(()),
+            () = self.process.ended() => match self.line.as_ref().is_some_and(Line::stirs) {
+                true => Ok(()),
+                false => Err(Broken::Closed),
+            },
         }
     }
 
-    /// Whether the host can ever hold a payload.
-    fn fits(&self, len: u64) -> Result<(), Broken> {
-        if self.surroundings.budget.fits(len) { Ok(()) } else { Err(Broken::OverBudget(len)) }
+    /// Gives the line to whoever serves calls on it.
+    pub(crate) fn take_line(&mut self) -> Option<Line> {
+        self.line.take()
+    }
+
+    /// The bells, to listen for.
+    pub(crate) fn watched_bells(&self) -> &Bells {
+        &self.bells
+    }
+
+    pub(crate) fn bells(&self) -> Arc<Bells> {
+        Arc::clone(&self.bells)
+    }
+
+    /// What host calls of this worker need.
+    pub(crate) fn office(&self) -> Office {
+        Office {
+            plugin: self.blueprint.plugin.clone(),
+            generation: self.particulars.generation,
+            limit: self.blueprint.orders.limits.message,
+            logger: self.logger.clone(),
+            record: Arc::clone(&self.record),
+        }
+    }
+
+    /// Completes when the process has ended. Safe to cancel.
+    pub(crate) async fn ended(&self) {
+        self.process.ended().await;
     }
 
     async fn answer(
         &self,
-        call: CallId,
         name: String,
         input: Vec<u8>,
         broker: &Broker,
         chain: &Chain,
-    ) -> Result<(), Broken> {
-        let plugin = self.blueprint.plugin.clone();
-        let context = HostCallContext { plugin, generation: self.particulars.generation, name: name.clone() };
-        let limit = self.blueprint.orders.limits.message;
-        let answer = tokio::select! {
+    ) -> Result<Answer, Broken> {
+        let office = self.office();
+        tokio::select! {
             biased;
-            () = self.process.ended() => return Err(Broken::Closed),
-            answer = broker.answer(context, input, limit, &self.logger, chain.clone()) => answer,
-        };
-        if answer.status == hotcell_protocol::AnswerStatus::Refused {
-            self.record.violation(format!("host call {}", crate::text::escape(name.as_bytes())), Vec::new());
+            () = self.process.ended() => Err(Broken::Closed),
+            answer = office.answer(name, input, broker, chain.clone()) => Ok(answer),
         }
-        let Answer { status: outcome, payload } = answer;
-        let message = ToWorker::Answer { call, outcome, len: payload.len() as u64 };
-        self.link.send(message, call, &payload).await
     }
 
     /// Judges a broken conversation: a breach is answered by SIGKILL; a worker that closed its channel has a moment to
@@ -229,11 +274,6 @@ impl Worker {
                 }
             }
         }
-    }
-
-    /// Remembers why the worker ends; an earlier cause stays.
-    pub(crate) fn note(&self, cause: ExitCause) {
-        self.record.note(cause);
     }
 
     /// Kills the worker; an earlier cause stays.
@@ -270,11 +310,35 @@ impl Worker {
     }
 }
 
-/// One call, and who answers what it asks of the host.
-pub(crate) struct Conversation<'a> {
-    pub(crate) id: CallId,
-    pub(crate) export: String,
-    pub(crate) input: Vec<u8>,
-    pub(crate) broker: &'a Broker,
-    pub(crate) chain: Chain,
+/// Whose host calls are answered, and where what is refused is recorded.
+#[derive(Clone, Debug)]
+pub(crate) struct Office {
+    plugin: String,
+    pub(crate) generation: u32,
+    limit: u64,
+    logger: Logger,
+    record: Arc<Record>,
+}
+
+impl Office {
+    /// Answers a host call. Dropping the future stops the handler.
+    pub(crate) fn answer(
+        &self,
+        name: String,
+        input: Vec<u8>,
+        broker: &Broker,
+        chain: Chain,
+    ) -> impl Future<Output = Answer> + Send + 'static {
+        let context =
+            HostCallContext { plugin: self.plugin.clone(), generation: self.generation, name: name.clone() };
+        let answering = broker.answer(context, input, self.limit, &self.logger, chain);
+        let record = Arc::clone(&self.record);
+        async move {
+            let answer = answering.await;
+            if answer.status == hotcell_protocol::AnswerStatus::Refused {
+                record.violation(format!("host call {}", crate::text::escape(name.as_bytes())), Vec::new());
+            }
+            answer
+        }
+    }
 }

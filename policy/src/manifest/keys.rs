@@ -100,7 +100,12 @@ pub(crate) const KEYS: &[Key] = &[
         Else("`native` for `dylib`, found in the module for `wasm`"),
         "how the artifact is run",
     ),
-    later("instances", Integer(1, 64), "workers that run the plugin side by side; 1 asks for nothing"),
+    key(
+        "instances",
+        Integer(1, 64),
+        Else("`1`"),
+        "workers that run the plugin side by side, each with memory and state of its own",
+    ),
     key("permissions", Table, NOTHING, "what the plugin asks for"),
     key(
         "permissions.filesystem",

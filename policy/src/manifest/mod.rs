@@ -30,6 +30,7 @@ pub struct Manifest {
     author: Option<String>,
     artifact: PackagePath,
     runtime: Option<Runtime>,
+    instances: usize,
     pub(crate) requests: Requests,
     config: Option<serde_json::Value>,
     profile: Option<ProfileName>,
@@ -85,6 +86,7 @@ impl Manifest {
             author: None,
             artifact,
             runtime: Some(runtime),
+            instances: 1,
             requests: Requests::default(),
             config: None,
             profile: Some(profile),
@@ -143,6 +145,11 @@ impl Manifest {
     /// How the artifact is run; `None` where that is to be found in the module.
     pub fn runtime(&self) -> Option<Runtime> {
         self.runtime
+    }
+
+    /// Workers that run the plugin side by side, from 1.
+    pub fn instances(&self) -> usize {
+        self.instances
     }
 
     /// What the plugin gets when it starts.

@@ -67,12 +67,18 @@ pub(super) fn read(document: &Document<'_>) -> Result<Manifest, ParseError> {
         author: optional_text(&fields, "author")?,
         artifact: read_artifact(&fields)?,
         runtime: artifact_runtime,
+        instances: read_instances(&fields)?,
         requests,
         config: fields.optional("config").map(|field| read_config(&field)).transpose()?,
         profile,
         profile_line,
         unbuilt: reading.unbuilt,
     })
+}
+
+fn read_instances(fields: &Fields<'_>) -> Result<usize, ParseError> {
+    let instances = fields.optional("instances").map(|field| field.integer(1..=64)).transpose()?;
+    Ok(instances.and_then(|instances| usize::try_from(instances).ok()).unwrap_or(1))
 }
 
 fn optional_text(fields: &Fields<'_>, key: &str) -> Result<Option<String>, ParseError> {

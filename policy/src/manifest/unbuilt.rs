@@ -7,11 +7,6 @@ use crate::names::{NameError, PackagePath, PluginId};
 use crate::units::Duration;
 
 pub(super) fn read(fields: &Fields<'_>, reading: &mut Reading) -> Result<(), ParseError> {
-    if let Some(instances) = fields.optional("instances")
-        && instances.integer(1..=64)? != 1
-    {
-        reading.asks_for(&instances);
-    }
     if let Some(schema) = fields.optional("config_schema") {
         schema.open_table()?;
         reading.asks_for(&schema);

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 
 use hotcell_protocol::{CompileFailure, CompileRequest, Failure, FailureKind, ReplyStatus, codec};
-use hotcell_worker::{Confined, Link, Reply, Runtime, Started, load_failure};
+use hotcell_worker::{Confined, Input, Link, Reply, Runtime, Started, load_failure};
 
 use crate::failure::failure;
 
@@ -38,6 +38,9 @@ impl Compiler {
 }
 
 impl Runtime for Compiler {
+    /// No plugin code at all, but the module is read: the host has seen the evidence by then.
+    const LOAD_RUNS_CODE: bool = true;
+
     fn load(_: &Confined, started: &mut Started) -> Result<Compiler, Failure> {
         let artifact = started.artifact.take().ok_or_else(|| load_failure("the host sent no module"))?;
         let source =
@@ -49,16 +52,15 @@ impl Runtime for Compiler {
         Ok(())
     }
 
-    fn call(&mut self, export: &str, input: Vec<u8>, _: &mut Link) -> Reply {
+    fn call(&mut self, export: &str, input: &Input, _: &mut Link) -> Reply {
         if export != COMPILE {
             return Reply::text(ReplyStatus::NoSuchExport, "the compiler's one export is `compile`");
         }
-        match self.compile(&input) {
-            Ok(payload) => Reply { status: ReplyStatus::Ok, payload },
-            Err(failure) => Reply {
-                status: ReplyStatus::PluginError,
-                payload: codec::encode(&failure).unwrap_or_default(),
-            },
+        match self.compile(input) {
+            Ok(payload) => Reply::bytes(ReplyStatus::Ok, payload),
+            Err(failure) => {
+                Reply::bytes(ReplyStatus::PluginError, codec::encode(&failure).unwrap_or_default())
+            }
         }
     }
 }

@@ -47,7 +47,7 @@ fn supervised(filter: &Filter, setup: &Channel, generation: Generation) -> Resul
 fn hand_over(listener: &OwnedFd, setup: &Channel, generation: Generation) -> Result<(), ChannelError> {
     let message = Envelope { generation, message: FromWorker::Listener };
     loop {
-        match setup.send_with(&message, &[], &[listener.as_fd()]) {
+        match setup.send_with(&message, &[listener.as_fd()]) {
             Err(ChannelError::System(Errno::TOOMANYREFS)) => std::thread::sleep(IN_FLIGHT),
             other => return other,
         }

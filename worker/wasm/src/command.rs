@@ -141,7 +141,7 @@ async fn run_component(
 
 /// An exit is an exit however it was asked for; everything else is a trap.
 fn verdict(outcome: Result<wasmtime::Result<i32>, Fault>) -> Reply {
-    let exited = |code: i32| Reply { status: ReplyStatus::Exited(code), payload: Vec::new() };
+    let exited = |code: i32| Reply::bytes(ReplyStatus::Exited(code), Vec::new());
     match outcome {
         Ok(Ok(code)) => exited(code),
         Ok(Err(error)) => match error.downcast_ref::<I32Exit>() {

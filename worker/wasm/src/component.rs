@@ -143,7 +143,7 @@ fn reply(result: Option<Val>) -> Reply {
         value => (ReplyStatus::Ok, value),
     };
     match value::to_json(value.as_ref()) {
-        Ok(payload) => Reply { status, payload },
+        Ok(payload) => Reply::bytes(status, payload),
         Err(text) => Reply::text(ReplyStatus::PluginError, text),
     }
 }

@@ -44,7 +44,6 @@ pub(crate) struct Guest {
     budget: Budget,
     message_limit: u64,
     memory: Option<Memory>,
-    reply: Vec<u8>,
     /// Size of a reply that is over the limit and was not copied.
     over_limit: Option<u32>,
     /// The answer, or the error text, of the last host call.
@@ -107,7 +106,7 @@ impl Core {
             failed(&format!("the plugin trapped in `{}`: {}", abi::ENTRY, Fault::of(&error).text()))
         })?;
         if verdict != abi::ENTRY_ACCEPTED {
-            let text = String::from_utf8_lossy(&self.store.data().reply).into_owned();
+            let text = self.given_text();
             return Err(failed(&format!("the plugin refused its host with code {verdict}: {text}")));
         }
         config.map_or(Ok(()), |config| self.configure(config))
@@ -134,8 +133,8 @@ impl Core {
         };
         match self.invoke(&export, config.as_bytes()) {
             Outcome::Returned(Reply { status: ReplyStatus::Ok, .. }) => Ok(()),
-            Outcome::Returned(reply) => {
-                let text = String::from_utf8_lossy(&reply.payload).into_owned();
+            Outcome::Returned(_) => {
+                let text = self.given_text();
                 Err(failed(&format!("the plugin refused its configuration: {text}")))
             }
             Outcome::Trapped(fault) => {
@@ -177,7 +176,7 @@ impl Core {
         let Some(function) = self.optional::<(), i32>(symbol) else {
             return Outcome::Returned(no_hook(symbol));
         };
-        self.forget_reply();
+        self.store.data_mut().over_limit = None;
         match function.call(&mut self.store, ()) {
             Ok(status) => Outcome::Returned(self.store.data_mut().take_reply(status)),
             Err(error) => Outcome::Trapped(Fault::of(&error)),
@@ -199,10 +198,8 @@ impl Core {
         self.running.as_ref()?.instance.get_typed_func(&mut self.store, symbol).ok()
     }
 
-    fn forget_reply(&mut self) {
-        let guest = self.store.data_mut();
-        guest.reply.clear();
-        guest.over_limit = None;
+    fn given_text(&mut self) -> String {
+        self.store.data_mut().link.link().map(Link::given_text).unwrap_or_default()
     }
 
     /// A function of the ABI's type, looked up once.
@@ -226,7 +223,7 @@ impl Core {
         input: &[u8],
         run: impl FnOnce(&mut Store<Guest>, u32, u32) -> wasmtime::Result<i32>,
     ) -> Outcome {
-        self.forget_reply();
+        self.store.data_mut().over_limit = None;
         let address = match self.hand_over(input) {
             Ok(Some(address)) => address,
             Ok(None) => {
@@ -271,7 +268,6 @@ impl Guest {
             budget: Budget::new(limits.memory),
             message_limit: limits.message,
             memory: None,
-            reply: Vec::new(),
             over_limit: None,
             answer: Vec::new(),
         }
@@ -282,7 +278,6 @@ impl Guest {
             let text = format!("the reply of {size} bytes is over the limit of {} bytes", self.message_limit);
             return Reply::text(ReplyStatus::OverLimit, text);
         }
-        let status = if status == abi::STATUS_OK { ReplyStatus::Ok } else { ReplyStatus::PluginError };
-        Reply { status, payload: std::mem::take(&mut self.reply) }
+        Reply::given(if status == abi::STATUS_OK { ReplyStatus::Ok } else { ReplyStatus::PluginError })
     }
 }

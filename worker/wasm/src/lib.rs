@@ -23,7 +23,7 @@ mod value;
 mod wasi;
 
 use hotcell_protocol::{Failure, Runtime as Kind};
-use hotcell_worker::{Confined, Link, Reply, Runtime, Started, load_failure};
+use hotcell_worker::{Confined, Input, Link, Reply, Runtime, Started, load_failure};
 
 use crate::command::Command;
 use crate::component::Component;
@@ -42,6 +42,9 @@ pub enum WasmRuntime {
 }
 
 impl Runtime for WasmRuntime {
+    /// Code is mapped, and instantiated after `seal`.
+    const LOAD_RUNS_CODE: bool = false;
+
     fn load(_: &Confined, started: &mut Started) -> Result<WasmRuntime, Failure> {
         load(started)
     }
@@ -54,11 +57,11 @@ impl Runtime for WasmRuntime {
         }
     }
 
-    fn call(&mut self, export: &str, input: Vec<u8>, link: &mut Link) -> Reply {
+    fn call(&mut self, export: &str, input: &Input, link: &mut Link) -> Reply {
         match self {
-            WasmRuntime::Core(core) => core.call(export, &input, link),
+            WasmRuntime::Core(core) => core.call(export, input, link),
             WasmRuntime::Command(command) => command.call(export, link),
-            WasmRuntime::Component(component) => component.call(export, &input, link),
+            WasmRuntime::Component(component) => component.call(export, input, link),
         }
     }
 }

@@ -1,9 +1,8 @@
 //! `hotcell-launcher`: warmed with wasmtime's runtime, forks workers. Started by the host, never by hand.
 
-use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
-use hotcell_worker::launcher;
+use hotcell_worker::{Inherited, launcher};
 use hotcell_worker_wasm::{WasmRuntime, warm};
 
 fn main() -> ExitCode {
@@ -25,6 +24,6 @@ fn launch() -> Result<(), String> {
 }
 
 /// A forked copy of the launcher, from here on a worker.
-fn work(setup: OwnedFd, channel: OwnedFd) -> ! {
-    hotcell_worker::run::<WasmRuntime>(setup, channel)
+fn work(inherited: Inherited) -> ! {
+    hotcell_worker::run::<WasmRuntime>(inherited)
 }

@@ -37,12 +37,8 @@ fn define(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 fn reply(mut caller: Caller<'_, Guest>, address: u32, length: u32) -> wasmtime::Result<()> {
     let (memory, guest) = split(&mut caller)?;
     let bytes = range(memory, address, length, abi::REPLY)?;
-    guest.reply.clear();
-    let fits = u64::from(length) <= guest.message_limit;
-    guest.over_limit = (!fits).then_some(length);
-    if fits {
-        guest.reply.extend_from_slice(bytes);
-    }
+    let given = guest.link.link().is_none_or(|link| link.give(bytes).is_ok());
+    guest.over_limit = (!given).then_some(length);
     Ok(())
 }
 
