@@ -83,6 +83,16 @@ pub enum ToWorker {
     },
 }
 
+/// The messages of [`ToWorker`] that are sent often, without a copy of their text. Encodes as that does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[allow(missing_docs, reason = "the same as those of `ToWorker`")]
+pub enum ToWorkerRef<'m> {
+    Start(&'m Start),
+    Load,
+    Seal,
+    Call { call: CallId, export: &'m str, len: u64 },
+}
+
 /// What came of a host call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AnswerStatus {
@@ -174,4 +184,18 @@ pub mod hook {
     pub const STATE_SAVE: &str = "hotcell:state-save";
     /// The input is the version that saved a state, as four bytes (little endian), then the state.
     pub const STATE_LOAD: &str = "hotcell:state-load";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CallId, ToWorker, ToWorkerRef};
+    use crate::codec::{decode, encode};
+
+    #[test]
+    fn the_borrowed_messages_are_those_that_are_read() {
+        let read = |message: ToWorkerRef<'_>| decode::<ToWorker>(&encode(&message).expect("encodes")).expect("decodes");
+        let call = ToWorkerRef::Call { call: CallId(300), export: "greet", len: 70_000 };
+        assert_eq!(read(call), ToWorker::Call { call: CallId(300), export: "greet".to_owned(), len: 70_000 });
+        assert_eq!((read(ToWorkerRef::Load), read(ToWorkerRef::Seal)), (ToWorker::Load, ToWorker::Seal));
+    }
 }

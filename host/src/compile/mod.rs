@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hotcell_policy::{Platform, compiler_plan};
@@ -166,15 +166,15 @@ impl Compilers {
 
 /// What a compiler is asked.
 #[derive(Debug)]
-struct Request(Vec<u8>);
+struct Request(Mutex<Vec<u8>>);
 
 impl Errand for Request {
     fn export(&self) -> &str {
         EXPORT
     }
 
-    fn input(&self) -> &[u8] {
-        &self.0
+    fn input(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -187,7 +187,7 @@ async fn ask(
 ) -> Option<Result<Description, CompileFailure>> {
     let input = codec::encode(&CompileRequest { runtime }).ok()?;
     let deadline = Duration::from_millis(blueprint.orders.limits.call_ms);
-    let reply = match tokio::time::timeout(deadline, worker.call(Arc::new(Request(input)), broker)).await {
+    let reply = match tokio::time::timeout(deadline, worker.call(Arc::new(Request(Mutex::new(input))), broker)).await {
         Ok(Ok(reply)) => reply,
         Ok(Err(broken)) => {
             worker.condemn(broken).await;

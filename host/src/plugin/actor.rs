@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use hotcell_protocol::ReplyStatus;
-use hotcell_protocol::ring::Wake;
 use hotcell_protocol::{Evidence, Runtime};
 use tokio::sync::watch;
 
@@ -135,8 +134,8 @@ impl Actor {
     async fn take_replies(&mut self) {
         let Common { exchange, broker, number, .. } = &self.common;
         loop {
-            match exchange.look(self.seat, Wake::First) {
-                Look::Empty | Look::Gone => return,
+            match exchange.look(self.seat) {
+                Look::Empty | Look::Gone | Look::Over => return,
                 Look::More => tokio::task::yield_now().await,
                 Look::HostCall(host_call) => answer(exchange, broker, *number, self.seat, host_call),
                 Look::Stalled(bytes) => {

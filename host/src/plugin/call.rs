@@ -28,7 +28,7 @@ const RUN: &str = "run";
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) export: String,
-    pub(super) input: Vec<u8>,
+    input: Mutex<Vec<u8>>,
     pub(super) entered: Instant,
     pub(super) deadline: Instant,
     pub(super) chain: Chain,
@@ -77,8 +77,8 @@ impl Errand for Call {
         &self.export
     }
 
-    fn input(&self) -> &[u8] {
-        &self.input
+    fn input(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.input.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -140,11 +140,20 @@ impl Call {
         self.command.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }
 
-    /// Counts how often the call moved to another worker, this time included.
-    pub(super) fn moves(&self) -> u32 {
-        self.moves.fetch_add(1, Ordering::Relaxed)
+    /// Whether the call may move to another worker, once more: a worker that lies about not having begun has no end.
+    pub(super) fn may_move(&self) -> bool {
+        self.moves.fetch_add(1, Ordering::Relaxed) < MOVES
+    }
+
+    /// The memory of the input, for the reply. The call moves no more.
+    pub(super) fn recycle(&self) -> Vec<u8> {
+        self.moves.store(MOVES, Ordering::Relaxed);
+        std::mem::take(&mut *self.input())
     }
 }
+
+/// How often a call may move on because its worker ended before it began.
+const MOVES: u32 = 3;
 
 /// A caller's wait. Dropping it gives the call up.
 struct Wait<'p> {
@@ -181,7 +190,7 @@ impl Drop for Wait<'_> {
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// A reply, with its part of the host's budget, held until the caller has it.
-    Reply(Vec<u8>, #[allow(dead_code, reason = "held, never read")] Share),
+    Reply(Vec<u8>, #[allow(dead_code, reason = "held, never read")] Option<Share>),
     /// A command's exit code.
     Exited(i32),
 }
@@ -282,7 +291,8 @@ impl Plugin {
         deadline: Option<Duration>,
         command: Option<(Vec<String>, CommandIo)>,
     ) -> Answered {
-        let call = self.enter(export, input, deadline, command)?;
+        let call = self.prepare(export, input, deadline, command)?;
+        self.inner.exchange.enter(&call)?;
         let outcome = Wait { plugin: self, call: Arc::clone(&call), looked: false }.await;
         self.note(&call, &outcome);
         outcome
@@ -296,13 +306,13 @@ impl Plugin {
         input: Vec<u8>,
         deadline: Option<Duration>,
     ) -> Result<Vec<u8>, CallError> {
-        let call = self.enter(export.to_owned(), input, deadline, None)?;
-        let outcome = super::wait::wait(self, &call, runtime);
+        let call = self.prepare(export.to_owned(), input, deadline, None)?;
+        let outcome = super::wait::run(self, &call, runtime);
         self.note(&call, &outcome);
         bytes_of(outcome?)
     }
 
-    fn enter(
+    fn prepare(
         &self,
         export: String,
         input: Vec<u8>,
@@ -315,11 +325,9 @@ impl Plugin {
         let deadline = entered + deadline.map_or(limit, |wanted| wanted.min(limit));
         let chain = Chain::current();
         self.check(&export, &input, &chain, command.is_some())?;
-        let (command, slot) = (Mutex::new(command), Mutex::default());
+        let (input, command, slot) = (Mutex::new(input), Mutex::new(command), Mutex::default());
         let moves = AtomicU32::new(0);
-        let call = Arc::new(Call { export, input, entered, deadline, chain, command, moves, slot });
-        self.inner.exchange.enter(&call)?;
-        Ok(call)
+        Ok(Arc::new(Call { export, input, entered, deadline, chain, command, moves, slot }))
     }
 
     /// Tells of a call that ended in another way than with a reply.

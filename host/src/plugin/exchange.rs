@@ -24,9 +24,6 @@ use crate::worker::{Bells, Broken, Incoming, Line, Office, Reply, StopTask};
 /// Calls that a worker may have at once, where it is the plugin's only one: enough to keep it busy.
 const WINDOW: usize = 256;
 
-/// How often a call may move on because its worker ended before it began: a worker that lies about it has no end.
-const MOVES: u32 = 3;
-
 /// How long a call that nobody waits for any more may go on before its worker is killed.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -125,12 +122,20 @@ pub(super) enum Look {
     Empty,
     /// There may be more: others get their turn first.
     More,
+    /// The call of the one that leads is over.
+    Over,
     /// No worker, or one that the actor must see to.
     Gone,
     /// A host call: answer it, and look again.
     HostCall(HostCall),
     /// The host's budget has no room for this many bytes: wait for it, and [`Exchange::grant`].
     Stalled(u64),
+}
+
+/// What the blocking caller that takes a worker's replies needs.
+pub(super) struct Lead {
+    pub(super) seat: usize,
+    pub(super) bells: Arc<Bells>,
 }
 
 /// A host call to answer.
@@ -196,6 +201,15 @@ impl Exchange {
 
     /// Enters a call: delivered at once if a worker has room, else it waits.
     pub(super) fn enter(&self, call: &Arc<Call>) -> Result<(), CallError> {
+        self.enter_as(call, false).map(drop)
+    }
+
+    /// The same for a blocking caller, which leads at once if it can: see [`Exchange::lead`].
+    pub(super) fn enter_and_lead(&self, call: &Arc<Call>) -> Result<Option<Lead>, CallError> {
+        self.enter_as(call, true)
+    }
+
+    fn enter_as(&self, call: &Arc<Call>, blocks: bool) -> Result<Option<Lead>, CallError> {
         let mut state = self.state();
         if state.closed {
             return Err(CallError::HostShutdown);
@@ -208,9 +222,11 @@ impl Exchange {
         let waker = self.deliver(&mut state);
         let look = state.seats.iter().filter_map(|seat| seat.looks_slow_at(call.entered)).min();
         self.arm(&mut state, look.map_or(call.deadline, |look| look.min(call.deadline)));
+        // Before the worker is woken, so that it rings the right bell.
+        let lead = if blocks { state.lead(call) } else { None };
         drop(state);
         waker.iter().for_each(Waker::wake);
-        Ok(())
+        Ok(lead)
     }
 
     /// Has the clock look no later than this.
@@ -235,8 +251,7 @@ impl Exchange {
                     continue;
                 }
             }
-            let line = state.seats.get_mut(index).and_then(|seat| seat.serving.as_mut()).map(|s| &mut s.line);
-            if let Some(next) = line.and_then(Line::rouse) {
+            if let Some(next) = state.seats.get_mut(index).and_then(Seat::rouse) {
                 waker.replace(next).iter().for_each(Waker::wake);
             }
         }
@@ -247,12 +262,28 @@ impl Exchange {
         waker
     }
 
-    /// Takes what a worker has sent. `leader` is the blocking caller that looks, if it is not the actor.
-    pub(super) fn look(&self, index: usize, wake: Wake) -> Look {
+    /// Takes what a worker has sent, for whoever is woken by its first bell.
+    pub(super) fn look(&self, index: usize) -> Look {
+        self.look_as(index, None)
+    }
+
+    /// The same for the blocking caller that leads. It leads no more when its call is over, or the actor must act.
+    pub(super) fn look_for(&self, lead: &Lead, call: &Arc<Call>) -> Look {
+        self.look_as(lead.seat, Some(call))
+    }
+
+    fn look_as(&self, index: usize, leader: Option<&Arc<Call>>) -> Look {
         let mut ended = Vec::new();
         let mut state = self.state();
-        let look = self.look_locked(&mut state, index, wake, &mut ended);
+        let wake = if leader.is_some() { Wake::Second } else { Wake::First };
+        let mut look = self.look_locked(&mut state, index, wake, &mut ended);
         let waker = if ended.is_empty() { None } else { self.deliver(&mut state) };
+        let stuck = matches!(look, Look::Gone | Look::Stalled(_));
+        let over = matches!(look, Look::Empty | Look::More) && leader.is_some_and(|call| call.is_over());
+        if leader.is_some() && (stuck || over) {
+            self.retire(&mut state, index, stuck);
+            look = if over { Look::Over } else { look };
+        }
         drop(state);
         waker.iter().for_each(Waker::wake);
         ended.into_iter().for_each(Ending::tell);
@@ -263,12 +294,16 @@ impl Exchange {
         let State { seats, outstanding, .. } = state;
         let Some(seat) = seats.get_mut(index).filter(|seat| seat.trouble.is_none()) else { return Look::Gone };
         for _ in 0..BURST {
-            let running = seat.running();
+            if seat.delivered.is_empty() {
+                seat.serving.iter_mut().for_each(|serving| serving.line.rest());
+                return Look::Empty;
+            }
+            let running = seat.running_call();
             let Some(serving) = &mut seat.serving else { return Look::Gone };
             if serving.led && wake == Wake::First {
                 return Look::Empty;
             }
-            match serving.step(running, wake) {
+            match serving.step(running.as_ref(), wake) {
                 Ok(None) => return Look::Empty,
                 Ok(Some(Incoming::Reply(reply))) => match seat.replied(reply, self.command) {
                     Ok(ending) => {
@@ -315,7 +350,7 @@ impl Exchange {
         };
         serving.handler = None;
         let sent = serving.line.answer(id, answer.status, answer.payload);
-        let waker = serving.line.rouse();
+        let waker = seat.rouse();
         if let Err(broken) = sent {
             seat.fail(Trouble::Broken(broken));
             self.tell(index);
@@ -343,16 +378,8 @@ impl Exchange {
 
     /// Makes a blocking caller the one that takes the replies of the worker that has its call. `None` where another does,
     /// or no worker has the call.
-    pub(super) fn lead(&self, call: &Arc<Call>) -> Option<(usize, Arc<Bells>)> {
-        let mut state = self.state();
-        let (index, serving) = state.leaderless(call)?;
-        serving.led = true;
-        Some((index, Arc::clone(&serving.bells)))
-    }
-
-    /// Whether [`Exchange::lead`] would succeed.
-    pub(super) fn may_lead(&self, call: &Arc<Call>) -> bool {
-        self.state().leaderless(call).is_some()
+    pub(super) fn lead(&self, call: &Arc<Call>) -> Option<Lead> {
+        self.state().lead(call)
     }
 
     /// Looks for new replies of a seat's worker from outside of the lock.
@@ -368,20 +395,28 @@ impl Exchange {
         state.leaderless(call).map(|(index, serving)| (index, serving.line.watcher()))
     }
 
+    /// Gives the lead back without a last look.
+    pub(super) fn give_lead_back(&self, index: usize) {
+        let mut state = self.state();
+        self.retire(&mut state, index, true);
+    }
+
     /// The leader goes: it has its reply, or is stuck with what the actor must do. Another blocking caller goes on, or the
     /// actor does.
-    pub(super) fn retire(&self, index: usize, stuck: bool) {
-        let mut state = self.state();
+    fn retire(&self, state: &mut State, index: usize, stuck: bool) {
         let Some(seat) = state.seats.get_mut(index) else { return };
-        let next = seat.delivered.iter().find_map(|delivered| delivered.call.sleeper());
         let Some(serving) = &mut seat.serving else { return };
         serving.led = false;
+        if seat.delivered.is_empty() && !stuck {
+            // Nothing may come before the next call.
+            serving.line.rest();
+            return;
+        }
         serving.line.listen(Wake::First);
-        let missed = serving.line.stirs();
-        drop(state);
-        if missed || stuck {
+        if serving.line.stirs() || stuck {
             self.tell(index);
         }
+        let next = seat.delivered.iter().find_map(|delivered| delivered.call.sleeper());
         next.iter().for_each(std::thread::Thread::unpark);
     }
 
@@ -398,8 +433,7 @@ impl Exchange {
                     state.fail(index, Trouble::Broken(broken));
                     self.tell(index);
                 }
-                let serving = state.seats.get_mut(index).and_then(|seat| seat.serving.as_mut());
-                serving.and_then(|serving| serving.line.rouse())
+                state.seats.get_mut(index).and_then(Seat::rouse)
             }
             None => self.deliver(&mut state),
         };
@@ -449,7 +483,7 @@ impl Exchange {
             let untouched = !is_culprit && line.as_mut().is_some_and(|line| line.cancel(delivered.position));
             match delivered.call {
                 call if is_culprit => culprit = Some(call),
-                call if untouched && call.moves() < MOVES => back.push(call),
+                call if untouched && call.may_move() => back.push(call),
                 call if first => culprit = Some(call),
                 call => others.push(call),
             }
@@ -567,6 +601,9 @@ impl State {
     fn deliver_to(&mut self, index: usize) -> Result<bool, Broken> {
         let (Some(call), Some(seat)) = (self.waiting.front(), self.seats.get_mut(index)) else { return Ok(false) };
         let Some(serving) = &mut seat.serving else { return Ok(false) };
+        if seat.delivered.is_empty() {
+            serving.line.attend()?;
+        }
         let id = CallId(self.next_call);
         let Some(position) = serving.line.call(id, call)? else { return Ok(false) };
         self.next_call += 1;
@@ -574,6 +611,13 @@ impl State {
         let (deadline, since) = (call.deadline, call.entered);
         seat.delivered.push_back(Delivered { id, call, position, deadline, since, fate: Fate::Awaited });
         Ok(true)
+    }
+
+    fn lead(&mut self, call: &Arc<Call>) -> Option<Lead> {
+        let (seat, serving) = self.leaderless(call)?;
+        serving.led = true;
+        serving.line.listen(Wake::Second);
+        Some(Lead { seat, bells: Arc::clone(&serving.bells) })
     }
 
     /// The healthy worker that has a call, if no blocking caller leads there.
@@ -665,6 +709,12 @@ impl Seat {
         self.trouble.get_or_insert(trouble);
     }
 
+    /// What wakes the worker, if something was sent to it and it sleeps.
+    fn rouse(&mut self) -> Option<Waker> {
+        let depth = self.delivered.len();
+        self.serving.as_mut()?.line.rouse(depth)
+    }
+
     fn starts(&self, call: &Arc<Call>) -> bool {
         self.starting.as_ref().is_some_and(|starting| Arc::ptr_eq(starting, call))
     }
@@ -716,14 +766,20 @@ impl Seat {
 
 impl Serving {
     /// The next thing that has arrived; if nothing has, the worker is told whom to wake.
-    fn step(&mut self, running: Option<CallId>, wake: Wake) -> Result<Option<Incoming>, Broken> {
+    fn step(
+        &mut self,
+        running: Option<&(CallId, Arc<Call>)>,
+        wake: Wake,
+    ) -> Result<Option<Incoming>, Broken> {
+        let id = running.map(|(id, _)| *id);
+        let recycled = || running.map(|(_, call)| call.recycle()).unwrap_or_default();
         self.line.flush()?;
-        if let Some(incoming) = self.line.next(running)? {
+        if let Some(incoming) = self.line.next(id, recycled)? {
             return Ok(Some(incoming));
         }
-        self.line.rouse().iter().for_each(Waker::wake);
+        self.line.rouse(1).iter().for_each(Waker::wake);
         self.line.listen(wake);
-        self.line.next(running)
+        self.line.next(id, recycled)
     }
 }
 

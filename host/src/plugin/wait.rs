@@ -8,61 +8,55 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use hotcell_protocol::ring::Wake;
 use tokio::runtime::Handle;
 
 use super::Plugin;
 use super::call::{Answered, Call};
-use super::exchange::{Exchange, HostCall, Look};
+use super::exchange::{Exchange, HostCall, Lead, Look};
 use crate::broker::Broker;
 use crate::worker::{StopTask, stirs_within};
 
-/// Blocks until the call has ended.
-pub(super) fn wait(plugin: &Plugin, call: &Arc<Call>, runtime: &Handle) -> Answered {
+/// Enters a call and blocks until it has ended.
+pub(super) fn run(plugin: &Plugin, call: &Arc<Call>, runtime: &Handle) -> Answered {
     let exchange = &plugin.inner.exchange;
+    let mut turn = exchange.enter_and_lead(call)?;
     loop {
+        if let Some(lead) = turn {
+            take_replies(plugin, call, runtime, &lead);
+        }
         if let Some(outcome) = call.take() {
             return outcome;
-        }
-        if lead(plugin, call, runtime) {
-            continue;
         }
         call.wake_this_thread();
-        // Once more, now that whoever leads would see this thread.
-        if exchange.may_lead(call) {
-            continue;
+        // Now whoever leads sees this thread, and it is not too late.
+        turn = exchange.lead(call);
+        if turn.is_none() && !call.is_over() {
+            std::thread::park();
+            turn = exchange.lead(call);
         }
-        if let Some(outcome) = call.take() {
-            return outcome;
-        }
-        std::thread::park();
     }
 }
 
-/// Takes replies until the caller's own is among them; `false` if another thread leads, or the actor must act first.
-fn lead(plugin: &Plugin, call: &Arc<Call>, runtime: &Handle) -> bool {
+/// Takes replies until the caller's own is among them, or the actor must act first.
+fn take_replies(plugin: &Plugin, call: &Arc<Call>, runtime: &Handle, lead: &Lead) {
     let exchange = &plugin.inner.exchange;
-    let Some((index, bells)) = exchange.lead(call) else { return false };
-    let stuck = loop {
-        match exchange.look(index, Wake::Second) {
-            Look::Gone | Look::Stalled(_) => break true,
-            Look::HostCall(host_call) => {
-                let _entered = runtime.enter();
-                answer(exchange, &plugin.inner.broker, plugin.inner.number, index, host_call);
-            }
-            Look::More if call.is_over() => break false,
-            Look::More => {}
-            Look::Empty if call.is_over() => break false,
-            Look::Empty => {
-                let Some(watcher) = exchange.watcher(index) else { break true };
-                if bells.sleep(&watcher, exchange.spin).is_err() {
-                    break true;
+    loop {
+        if lead.bells.sleep(exchange.spin, || exchange.watcher(lead.seat)).is_err() {
+            return exchange.give_lead_back(lead.seat);
+        }
+        // Everything that is there; the last look sees to it that the worker rings again.
+        loop {
+            match exchange.look_for(lead, call) {
+                Look::Over | Look::Gone | Look::Stalled(_) => return,
+                Look::Empty => break,
+                Look::More => {}
+                Look::HostCall(host_call) => {
+                    let _entered = runtime.enter();
+                    answer(exchange, &plugin.inner.broker, plugin.inner.number, lead.seat, host_call);
                 }
             }
         }
-    };
-    exchange.retire(index, stuck);
-    !stuck
+    }
 }
 
 /// Looks for a moment for the reply to an asynchronous call, on its caller's thread.
@@ -70,7 +64,7 @@ pub(super) fn look_for(plugin: &Plugin, call: &Arc<Call>, spin: Duration) {
     let exchange = &plugin.inner.exchange;
     let Some((index, watcher)) = exchange.place_of(call) else { return };
     if stirs_within(&watcher, spin)
-        && let Look::HostCall(host_call) = exchange.look(index, Wake::First)
+        && let Look::HostCall(host_call) = exchange.look(index)
     {
         answer(exchange, &plugin.inner.broker, plugin.inner.number, index, host_call);
     }

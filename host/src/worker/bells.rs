@@ -50,8 +50,8 @@ impl Bells {
     }
 
     /// Sleeps until the second bell rings, the process has ended, or earlier. Looks for `spin` first.
-    pub(crate) fn sleep(&self, watcher: &Watcher, spin: Duration) -> Result<(), Errno> {
-        if stirs_within(watcher, spin) {
+    pub(crate) fn sleep(&self, spin: Duration, watcher: impl FnOnce() -> Option<Watcher>) -> Result<(), Errno> {
+        if !spin.is_zero() && watcher().is_some_and(|watcher| stirs_within(&watcher, spin)) {
             return Ok(());
         }
         let sleeper = match self.sleeper.get() {
@@ -82,9 +82,6 @@ impl Bells {
 
 /// Looks for something new for at most `spin`.
 pub(crate) fn stirs_within(watcher: &Watcher, spin: Duration) -> bool {
-    if spin.is_zero() {
-        return false;
-    }
     let until = Instant::now() + spin;
     loop {
         if watcher.stirs() {

@@ -4,10 +4,13 @@
 //! breach of the protocol is answered by SIGKILL, never by a message. Payload memory grows only as bytes arrive, and only
 //! after the announced length was checked against the plan and the host's budget.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use hotcell_protocol::ring::{Corrupt, Frame, INLINE_MAX, Position, Receiver, Sender, Wake, Waker, Watcher};
-use hotcell_protocol::{AnswerStatus, CallId, Failure, FromWorker, Generation, ReplyStatus, ToWorker, codec};
+use hotcell_protocol::{
+    AnswerStatus, CallId, Failure, FromWorker, Generation, ReplyStatus, ToWorker, ToWorkerRef, codec,
+};
+use serde::Serialize;
 
 use super::placement::Placement;
 use crate::budget::{Budget, FREE, Share};
@@ -74,7 +77,8 @@ pub(crate) struct Reply {
     pub(crate) status: ReplyStatus,
     /// Reply or explanation.
     pub(crate) payload: Vec<u8>,
-    pub(crate) share: Share,
+    /// `None` for a small one.
+    pub(crate) share: Option<Share>,
 }
 
 /// What the worker may send next.
@@ -97,7 +101,7 @@ struct Partial {
     /// Bytes that the host has room for.
     room: usize,
     payload: Vec<u8>,
-    share: Share,
+    share: Option<Share>,
 }
 
 #[derive(Debug)]
@@ -110,8 +114,8 @@ enum Head {
 pub(crate) trait Errand: std::fmt::Debug + Send + Sync {
     /// The export to run.
     fn export(&self) -> &str;
-    /// On what.
-    fn input(&self) -> &[u8];
+    /// On what. Its memory serves the reply once the worker has all of it.
+    fn input(&self) -> MutexGuard<'_, Vec<u8>>;
 }
 
 /// An input on its way to the worker, and how many bytes of it the worker has.
@@ -163,6 +167,8 @@ pub(crate) struct Line {
     outgoing: Option<Outgoing>,
     answering: Option<Answering>,
     scratch: Vec<u8>,
+    /// Something was sent since the worker was last woken.
+    sent: bool,
     placement: Placement,
 }
 
@@ -187,6 +193,7 @@ impl Line {
             outgoing: None,
             answering: None,
             scratch: Vec::new(),
+            sent: false,
             placement: Placement::default(),
         };
         line.receiver.want(Wake::First);
@@ -209,12 +216,29 @@ impl Line {
         self.placement.is_held()
     }
 
-    /// What wakes the worker if it sleeps though something was sent; to be used outside of every lock.
-    pub(crate) fn rouse(&mut self) -> Option<Waker> {
-        if self.sender.rouse() == Wake::Not {
+    /// Nobody listens until the next call: an idle worker may send nothing.
+    pub(crate) fn rest(&mut self) {
+        self.listening = Wake::Not;
+    }
+
+    /// Listens again before a call, if nobody does. What an idle worker has sent is a breach.
+    pub(crate) fn attend(&mut self) -> Result<(), Broken> {
+        if self.stirs() {
+            return breach("a message while nothing was asked");
+        }
+        if self.listening == Wake::Not {
+            self.listen(Wake::First);
+        }
+        Ok(())
+    }
+
+    /// What wakes the worker if it sleeps though something was sent; to be used outside of every lock. `depth` is how many
+    /// calls it has.
+    pub(crate) fn rouse(&mut self, depth: usize) -> Option<Waker> {
+        if !std::mem::take(&mut self.sent) || self.sender.rouse() == Wake::Not {
             return None;
         }
-        self.placement.follow();
+        self.placement.wake(depth);
         Some(self.sender.waker())
     }
 
@@ -242,10 +266,11 @@ impl Line {
             return Ok(None);
         }
         let input = errand.input();
-        let message = ToWorker::Call { call, export: errand.export().to_owned(), len: input.len() as u64 };
+        let message = ToWorkerRef::Call { call, export: errand.export(), len: input.len() as u64 };
         if input.len() <= INLINE_MAX {
-            return self.frame_or_want(&message, input);
+            return self.frame_or_want(&message, &input);
         }
+        drop(input);
         let position = self.frame_or_want(&message, &[])?;
         if position.is_some() {
             let errand: Arc<dyn Errand> = Arc::<E>::clone(errand);
@@ -290,8 +315,12 @@ impl Line {
         for last in [false, true] {
             let Some(Outgoing { errand, sent }) = &mut self.outgoing else { break };
             let bytes = errand.input();
-            *sent += self.sender.bulk(bytes.get(*sent..).unwrap_or_default())?;
-            if *sent >= bytes.len() {
+            let count = self.sender.bulk(bytes.get(*sent..).unwrap_or_default())?;
+            self.sent |= count > 0;
+            *sent += count;
+            let all = *sent >= bytes.len();
+            drop(bytes);
+            if all {
                 self.outgoing = None;
             } else if !last {
                 self.sender.want_room(self.listening);
@@ -306,7 +335,11 @@ impl Line {
         self.outgoing.is_none() && self.sender.cancel(position)
     }
 
-    fn frame_or_want(&mut self, message: &ToWorker, payload: &[u8]) -> Result<Option<Position>, Broken> {
+    fn frame_or_want<M: Serialize>(
+        &mut self,
+        message: &M,
+        payload: &[u8],
+    ) -> Result<Option<Position>, Broken> {
         match self.frame(message, payload)? {
             None => {
                 self.sender.want_room(self.listening);
@@ -316,7 +349,7 @@ impl Line {
         }
     }
 
-    fn frame(&mut self, message: &ToWorker, payload: &[u8]) -> Result<Option<Position>, Broken> {
+    fn frame<M: Serialize>(&mut self, message: &M, payload: &[u8]) -> Result<Option<Position>, Broken> {
         let mut head = [0; 256];
         let long;
         let head = match codec::encode_into(message, &mut head) {
@@ -327,17 +360,32 @@ impl Line {
                 &long
             }
         };
-        Ok(self.sender.send(self.generation.0, head, payload)?)
+        let position = self.sender.send(self.generation.0, head, payload)?;
+        self.sent |= position.is_some();
+        Ok(position)
     }
 
     /// The next thing that arrived in full. `running` is the call that may be replied to.
-    pub(crate) fn next(&mut self, running: Option<CallId>) -> Result<Option<Incoming>, Broken> {
+    ///
+    /// `recycled` gives the memory of an input that the worker has read, for its reply.
+    pub(crate) fn next(
+        &mut self,
+        running: Option<CallId>,
+        recycled: impl FnOnce() -> Vec<u8>,
+    ) -> Result<Option<Incoming>, Broken> {
         if let Some(partial) = self.partial.take() {
             return self.fill(partial);
         }
         let Some(frame) = self.receiver.peek()? else { return Ok(None) };
         let message = self.read(&frame)?;
-        let mut payload = Vec::new();
+        let mut payload = match &message {
+            // Unless the input was much larger than the reply will be.
+            FromWorker::Reply { call, len, .. } if Some(*call) == running => Some(recycled())
+                .filter(|memory| self.outgoing.is_none() && memory.capacity() as u64 / 4 <= *len)
+                .unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        payload.clear();
         self.receiver.payload(&frame, &mut payload);
         self.receiver.consume(&frame);
         self.tell_of_room();
@@ -407,7 +455,7 @@ impl Line {
         if payload.len() != inline {
             return breach(format!("{} bytes in a message that announces {len}", payload.len()));
         }
-        let partial = Partial { head, left: left - inline, room: FREE, payload, share: self.budget.share() };
+        let partial = Partial { head, left: left - inline, room: FREE, payload, share: None };
         if partial.left == 0 {
             return Ok(Some(self.complete(partial)));
         }
@@ -422,7 +470,8 @@ impl Line {
         let step = partial.left.min(STEP);
         let short = (partial.payload.len() + step).saturating_sub(partial.room);
         if short > 0 {
-            if !partial.share.try_grow(short as u64) {
+            let share = partial.share.get_or_insert_with(|| self.budget.share());
+            if !share.try_grow(short as u64) {
                 self.partial = Some(partial);
                 return Ok(Some(Incoming::Stalled(short as u64)));
             }
@@ -444,7 +493,10 @@ impl Line {
     pub(crate) fn grant(&mut self, bytes: u64, share: Share) {
         if let Some(partial) = &mut self.partial {
             partial.room = partial.room.saturating_add(usize::try_from(bytes).unwrap_or(0));
-            partial.share.merge(share);
+            match &mut partial.share {
+                Some(known) => known.merge(share),
+                empty => *empty = Some(share),
+            }
         }
     }
 

@@ -178,8 +178,8 @@ impl Worker {
         loop {
             let line = self.line.as_mut().ok_or(Broken::Closed)?;
             line.flush()?;
-            line.rouse().iter().for_each(ring::Waker::wake);
-            match line.next(Some(running))? {
+            line.rouse(1).iter().for_each(ring::Waker::wake);
+            match line.next(Some(running), Vec::new)? {
                 Some(Incoming::HostCall { name, input }) => {
                     let answer = self.answer(name, input, broker, chain).await?;
                     let line = self.line.as_mut().ok_or(Broken::Closed)?;

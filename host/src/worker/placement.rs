@@ -21,13 +21,16 @@ use crate::sys::watch::Watch;
 pub(crate) struct Placement {
     worker: Option<(Pid, Arc<Watch<OwnedFd>>)>,
     processor: Option<usize>,
-    /// Calls that were quick since the last one that was not.
+    /// Quick calls, one at a time, since the last time that it was otherwise.
     quick: u32,
     apart: bool,
 }
 
 /// Quick calls after one that was not, before the worker is moved to its caller again.
 const TRUST: u32 = 8;
+
+/// Calls at once from which caller and worker are better off on processors of their own.
+const CROWD: usize = 4;
 
 impl Placement {
     /// Of a worker with this number; `apart` keeps it away from its caller's processor instead.
@@ -36,8 +39,12 @@ impl Placement {
         Placement { worker: pid.map(|pid| (pid, pidfd)), processor: None, quick: TRUST, apart }
     }
 
-    /// Moves the worker to the processor of the calling thread, if its calls are quick.
-    pub(crate) fn follow(&mut self) {
+    /// The worker is about to be woken by the calling thread, and has `depth` calls: moves it to this thread's processor if
+    /// its calls are quick and come one at a time.
+    pub(crate) fn wake(&mut self, depth: usize) {
+        if depth >= CROWD && !self.apart {
+            self.set_free();
+        }
         if self.quick < TRUST {
             return;
         }
@@ -53,7 +60,7 @@ impl Placement {
         self.processor.is_some()
     }
 
-    /// Lets the worker run anywhere: its call takes long.
+    /// Lets the worker run anywhere: its call takes long, or others wait behind it.
     pub(crate) fn set_free(&mut self) {
         self.quick = 0;
         if self.processor.take().is_some() {
@@ -61,7 +68,7 @@ impl Placement {
         }
     }
 
-    /// Counts a call that was quick.
+    /// Counts a call that was quick, and the worker's only one.
     pub(crate) fn was_quick(&mut self) {
         self.quick = self.quick.saturating_add(1);
     }
