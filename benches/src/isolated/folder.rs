@@ -32,7 +32,7 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("hotcell-bench: failed to remove {}: {error}", self.0.display());
+            eprintln!("failed to remove {}: {error}", self.0.display());
         }
     }
 }

@@ -1,0 +1,156 @@
+//! What hotcell promises, and whether it keeps it here: `hotcell bench --standards`.
+//!
+//! The bounds are loose ones, for any machine; the figures of the other report are what to compare.
+
+mod component;
+mod loads;
+mod promise;
+
+use std::io::IsTerminal;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::args::Bench;
+use crate::cpu;
+use crate::failure::Failure;
+use crate::isolated::{self, Driven, Hosts, Image, Packages};
+use crate::machine::Machine;
+use crate::measure::{Entry, Samples};
+use crate::placement::{Processors, descendants, own_pid};
+use crate::progress::Progress;
+use crate::report::{print, table::Table};
+use promise::{Bound, Promise};
+
+/// What was found, for programs.
+#[derive(Debug, Serialize)]
+struct Report {
+    machine: Machine,
+    /// Whether no promise was broken.
+    kept: bool,
+    promises: Vec<Promise>,
+}
+
+/// Measures every promise and prints what came of it. Returns whether none was broken.
+pub(crate) fn run(bench: &Bench, hosts: &Rc<Hosts>, packages: &Packages) -> Result<bool, Failure> {
+    let machine = Machine::look(&Processors::allowed()?, bench.date.clone())?;
+    let promises = measure(bench.quick, hosts, packages);
+    hosts.close();
+    let report = Report { machine, kept: promises.iter().all(Promise::is_kept), promises };
+    print(bench, &report, || text(&report))?;
+    Ok(report.kept)
+}
+
+fn text(report: &Report) -> String {
+    let mut table = Table::new("Promises", &["promise", "bound", "hotcell", "verdict", "how"]);
+    report.promises.iter().for_each(|promise| table.push(promise.cells()));
+    let verdict = if report.kept { "every promise is kept" } else { "a promise is not kept" };
+    format!("{}\n\n{}\n{verdict}\n", report.machine.sentence(), table.text(std::io::stdout().is_terminal()))
+}
+
+fn measure(quick: bool, hosts: &Rc<Hosts>, packages: &Packages) -> Vec<Promise> {
+    let progress = Progress::new();
+    let (few, many) = if quick { (2, 100) } else { (10, 2_000) };
+    let row = |id: &str, count| largest(isolated::entries(hosts, packages), id, count);
+    let mut promises = Vec::new();
+    progress.line("start");
+    promises.push(Promise::new(
+        "start",
+        Bound::Milliseconds(500),
+        row(HOST, few),
+        "largest of the host's starts",
+    ));
+    progress.line("loads of sample plugins");
+    promises.extend(loads::samples(quick, hosts, packages));
+    progress.line("an 18 MB component");
+    promises.extend(loads::component(hosts));
+    promises.push(Promise::not_built("hot reload", Bound::Milliseconds(2_000)));
+    progress.line("memory");
+    for (what, id) in MEMORY {
+        promises.push(Promise::new(
+            what,
+            Bound::Megabytes(10),
+            row(id, few),
+            "largest of its private memory",
+        ));
+    }
+    progress.line("host calls");
+    for (what, id) in HOST_CALLS {
+        promises.push(Promise::new(
+            what,
+            Bound::Milliseconds(50),
+            row(id, many),
+            "largest of the round trips",
+        ));
+    }
+    progress.line("idle");
+    let idle = idle(hosts, packages, if quick { Duration::from_secs(1) } else { IDLE_TIME });
+    promises.push(Promise::new(
+        "idle CPU",
+        Bound::PercentBelow(5),
+        idle,
+        "host and 20 loaded plugins, of one core",
+    ));
+    promises
+}
+
+/// Rows of the other report that tell what was promised.
+const HOST: &str = "launch/hotcell host with its launcher/unpinned";
+const MEMORY: [(&str, &str); 3] = [
+    ("memory, native worker", "memory/hotcell native worker/unpinned"),
+    ("memory, wasm worker", "memory/hotcell wasm worker/unpinned"),
+    ("memory, launcher", "memory/hotcell launcher, once/unpinned"),
+];
+const HOST_CALLS: [(&str, &str); 2] = [
+    ("host call, native", "host-call-64/hotcell native, async/unpinned"),
+    ("host call, wasm", "host-call-64/hotcell wasm, async/unpinned"),
+];
+
+/// The largest of some samples of a row.
+fn largest(entries: Vec<Entry>, id: &str, count: usize) -> Result<f64, Failure> {
+    let entry = entries.into_iter().find(|entry| entry.id() == id);
+    let entry = entry.ok_or_else(|| Failure::other(format!("there is no row {id}")))?;
+    let mut samples = Samples::default();
+    (entry.open)()?.sample(count, &mut samples)?;
+    let largest = samples.largest().ok_or_else(|| Failure::other("no sample was taken"))?;
+    Ok(largest as f64)
+}
+
+/// Plugins that are loaded and idle, half of them native.
+const IDLE_PLUGINS: usize = 20;
+const IDLE_TIME: Duration = Duration::from_secs(5);
+
+/// Percent of one core that this process and everything that it started take while nobody calls.
+fn idle(hosts: &Hosts, packages: &Packages, time: Duration) -> Result<f64, Failure> {
+    let Driven { host, runtime } = hosts.one_thread()?;
+    let packages = Image::ALL.map(|image| packages.ordinary(image));
+    let mut plugins = Vec::new();
+    for package in packages.iter().cycle().take(IDLE_PLUGINS) {
+        plugins.push(runtime.block_on(host.load(package))?);
+    }
+    let mut processes = descendants(own_pid())?;
+    processes.push(own_pid());
+    cpu::percent_during(&processes, || {
+        let start = Instant::now();
+        runtime.block_on(async { tokio::time::sleep(time).await });
+        Ok(start.elapsed())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtimes::Runtimes;
+
+    #[test]
+    fn the_rows_that_promises_are_read_from_exist() {
+        let hosts = Rc::new(Hosts::new(None, Rc::new(Runtimes::default())).expect("profiles are valid"));
+        let packages = Packages { samples: "plugins".into(), own: "benches/plugins".into() };
+        let ids: Vec<String> = isolated::entries(&hosts, &packages).iter().map(Entry::id).collect();
+        let wanted = MEMORY.iter().chain(&HOST_CALLS).map(|(_, id)| *id).chain([HOST]);
+        for id in wanted {
+            assert!(ids.iter().any(|known| known == id), "{id}");
+        }
+    }
+}
