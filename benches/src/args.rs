@@ -40,8 +40,8 @@ pub struct Bench {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
-    /// Write figures.json, figures.md and a chart for each group into DIR
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["standards"])]
+    /// Write figures.json, figures.md and a chart for each group into DIR (or standards, or many, .json and .md)
+    #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 
     /// Replace the summary between the two markers of FILE, which lies in the parent folder of --out

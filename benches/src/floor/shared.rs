@@ -23,8 +23,11 @@ const REPLY: usize = 64;
 /// Offset of the message to the peer; the one back follows.
 const MESSAGE: usize = 4096;
 
-/// Looks of a spinning end, milliseconds of them: longer than a caller pauses between two calls.
+/// Looks of a spinning other end, milliseconds of them: longer than a caller pauses between two calls.
 const PATIENCE: u32 = 100_000;
+
+/// Looks of a spinning caller, some ten microseconds of them, before it makes sure that the other end is awake.
+const SUSPICION: u32 = 1_000;
 
 /// How an end learns that it is its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +105,7 @@ impl Waiting {
     /// Until it is the caller's turn. A spinning other end that has gone to sleep is woken when that takes long.
     fn await_reply(self, memory: &Mapping, turn: u32) -> Result<(), Failure> {
         if self == Waiting::Spinning {
-            while !spin_until(memory.word(REPLY)?, turn) {
+            while !spin_until(memory.word(REPLY)?, turn, SUSPICION) {
                 wake(memory.word(REQUEST)?)?;
             }
         }
@@ -112,13 +115,17 @@ impl Waiting {
     /// Until it is the other end's turn. It must not burn a core while others are measured, so it sleeps in the end.
     fn await_request(self, memory: &Mapping, turn: u32) -> Result<(), Failure> {
         let word = memory.word(REQUEST)?;
-        if self == Waiting::Spinning && spin_until(word, turn) { Ok(()) } else { sleep_until(word, turn) }
+        if self == Waiting::Spinning && spin_until(word, turn, PATIENCE) {
+            Ok(())
+        } else {
+            sleep_until(word, turn)
+        }
     }
 }
 
-/// Whether the turn came within the patience of a spinning end.
-fn spin_until(word: &AtomicU32, turn: u32) -> bool {
-    (0..PATIENCE).any(|_| {
+/// Whether the turn came within so many looks.
+fn spin_until(word: &AtomicU32, turn: u32, looks: u32) -> bool {
+    (0..looks).any(|_| {
         std::hint::spin_loop();
         word.load(Ordering::Acquire) == turn
     })

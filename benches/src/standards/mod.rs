@@ -20,7 +20,7 @@ use crate::machine::Machine;
 use crate::measure::{Entry, Samples};
 use crate::placement::{Processors, descendants, own_pid};
 use crate::progress::Progress;
-use crate::report::{print, table::Table};
+use crate::report::{json, make, print, table::Table, write_file};
 use promise::{Bound, Promise};
 
 /// What was found, for programs.
@@ -39,14 +39,29 @@ pub(crate) fn run(bench: &Bench, hosts: &Rc<Hosts>, packages: &Packages) -> Resu
     hosts.close();
     let report = Report { machine, kept: promises.iter().all(Promise::is_kept), promises };
     print(bench, &report, || text(&report))?;
+    if let Some(folder) = &bench.out {
+        write_file(&make(folder)?.join("standards.json"), &json(&report)?)?;
+        write_file(&folder.join("standards.md"), &markdown(&report))?;
+    }
     Ok(report.kept)
 }
 
-fn text(report: &Report) -> String {
+fn table(report: &Report) -> Table {
     let mut table = Table::new("Promises", &["promise", "bound", "hotcell", "verdict", "how"]);
     report.promises.iter().for_each(|promise| table.push(promise.cells()));
+    table
+}
+
+fn text(report: &Report) -> String {
+    let table = table(report);
     let verdict = if report.kept { "every promise is kept" } else { "a promise is not kept" };
     format!("{}\n\n{}\n{verdict}\n", report.machine.sentence(), table.text(std::io::stdout().is_terminal()))
+}
+
+fn markdown(report: &Report) -> String {
+    let sentence = report.machine.sentence();
+    let about = "Written by `hotcell bench --standards --out`, measured on";
+    format!("# Standards\n\n{about} {sentence}.\n\n{}", table(report).markdown())
 }
 
 fn measure(quick: bool, hosts: &Rc<Hosts>, packages: &Packages) -> Vec<Promise> {
