@@ -53,6 +53,22 @@ impl Hosts {
         })
     }
 
+    /// The same in a folder that somebody else removes.
+    pub(super) fn within(
+        folder: PathBuf,
+        worker_dir: Option<PathBuf>,
+        runtimes: Rc<Runtimes>,
+    ) -> Result<Hosts, Failure> {
+        let hosts = Hosts::new(worker_dir, runtimes)?;
+        hosts.folder.replace(Some(Folder::Lent(folder)));
+        Ok(hosts)
+    }
+
+    /// Where hotcell's programs lie, if not beside this one.
+    pub(super) fn worker_dir(&self) -> Option<&Path> {
+        self.worker_dir.as_deref()
+    }
+
     /// The host whose runtime has one thread.
     pub(crate) fn one_thread(&self) -> Result<Driven, Failure> {
         self.driven(&self.one_thread, "one-thread", self.runtimes.one_thread()?)

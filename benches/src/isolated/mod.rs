@@ -11,7 +11,7 @@ mod layers;
 pub(crate) mod memory;
 mod mode;
 mod packages;
-mod start;
+pub(crate) mod start;
 
 use std::path::PathBuf;
 use std::rc::Rc;
