@@ -50,7 +50,7 @@ impl Table {
         text
     }
 
-    /// For a terminal; bold headings if it is one.
+    /// For a terminal; bold headings and coloured verdicts if it is one.
     pub(crate) fn text(&self, colour: bool) -> String {
         let (bold, plain) = if colour { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
         let mut text = format!("{bold}{}{plain}\n", self.title);
@@ -60,7 +60,8 @@ impl Table {
             for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
                 line.push_str(GAP);
                 if self.is_text(column) {
-                    let _ = write!(line, "{cell:<width$}");
+                    let (begin, end) = paint(cell, colour);
+                    let _ = write!(line, "{begin}{cell:<width$}{end}");
                 } else {
                     let _ = write!(line, "{cell:>width$}");
                 }
@@ -80,6 +81,15 @@ impl Table {
     }
 }
 
+/// What goes before and after a cell on a terminal.
+fn paint(cell: &str, colour: bool) -> (&'static str, &'static str) {
+    match cell {
+        "pass" if colour => ("\x1b[32m", "\x1b[0m"),
+        "FAIL" if colour => ("\x1b[31m", "\x1b[0m"),
+        _ => ("", ""),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +105,9 @@ mod tests {
     fn columns_line_up_on_a_terminal() {
         assert_eq!(table().text(false), "Title\n             a  layers\n  pipe  1.5 µs  x\n  why\n");
         assert!(table().text(true).starts_with("\x1b[1mTitle\x1b[0m\n"));
+        let mut verdicts = Table::new("", &["", "verdict"]);
+        verdicts.push(vec!["a".to_owned(), "FAIL".to_owned()]);
+        assert!(verdicts.text(true).contains("\x1b[31mFAIL   \x1b[0m"));
     }
 
     #[test]
