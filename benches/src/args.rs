@@ -1,56 +1,67 @@
-//! The command line.
+//! What the command line says.
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::Args;
 
 use crate::measure::Effort;
 
 const FULL: Effort = Effort { rounds: 15, divisor: 1 };
 const QUICK: Effort = Effort { rounds: 3, divisor: 5 };
 
-/// Measures hotcell beside the floors of this machine, in interleaved rounds of one run.
-#[derive(Debug, Parser)]
-#[command(name = "hotcell-bench", version)]
-pub(crate) struct Args {
-    /// Takes fewer samples: shows that everything runs, says little about speed.
+/// What of the machine and of hotcell is measured, and where the figures go.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Take fewer samples: shows that everything runs, says little about speed
     #[arg(long)]
     pub(crate) quick: bool,
 
-    /// Measures only rows whose id ("call-64/hotcell native, async/one core") contains TEXT, and their floors.
+    /// Measure only rows whose id ("call-64/hotcell native, async/one core") contains TEXT, and what they are compared with
     #[arg(long, value_name = "TEXT")]
     pub(crate) filter: Vec<String>,
 
-    /// Prints the ids of all rows and measures nothing.
-    #[arg(long)]
+    /// Print the ids of all rows and measure nothing
+    #[arg(long, conflicts_with_all = ["standards", "many"])]
     pub(crate) list: bool,
 
-    /// Writes all figures to FILE.
+    /// The program that holds the alternatives (scripts/bench builds it); without it they have no rows
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) peers: Option<PathBuf>,
+
+    /// Instead: measure what hotcell promises and say pass or FAIL; exits 1 unless all pass
+    #[arg(long, conflicts_with_all = ["many", "filter", "peers", "markdown"])]
+    pub(crate) standards: bool,
+
+    /// Instead: measure with up to N plugins loaded at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with_all = ["filter", "peers", "markdown"])]
+    pub(crate) many: Option<u32>,
+
+    /// Write all figures to FILE as JSON, times in nanoseconds, memory in bytes; - is standard output, instead of tables
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
-    /// Replaces the figures between the two markers of FILE.
-    #[arg(long, value_name = "FILE")]
+    /// Write figures.json, figures.md and a chart for each group into DIR (or standards, or many, .json and .md)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Replace the summary between the two markers of FILE, which lies in the parent folder of --out
+    #[arg(long, value_name = "FILE", requires = "out")]
     pub(crate) markdown: Option<PathBuf>,
 
-    /// The day that the report names; today's by default.
+    /// The day that the report names [default: today]
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = date)]
     pub(crate) date: Option<String>,
 
-    /// The folder of hotcell's programs; by default the one that this program lies in.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) programs: Option<PathBuf>,
-
-    /// The folder of the sample plugins.
+    /// Folder of the sample plugins, built by scripts/build-plugins
     #[arg(long, value_name = "DIR", default_value = "plugins")]
     pub(crate) plugins: PathBuf,
 
-    /// The folder of the plugins that only the benchmarks use.
+    /// Folder of the plugins that only the benchmarks use
     #[arg(long, value_name = "DIR", default_value = "benches/plugins")]
     pub(crate) bench_plugins: PathBuf,
 }
 
-impl Args {
+impl Bench {
     /// How much to measure.
     pub(crate) fn effort(&self) -> Effort {
         if self.quick { QUICK } else { FULL }

@@ -24,6 +24,12 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// All of it in words, as captions need it.
+    pub(crate) fn sentence(&self) -> String {
+        let Machine { processor, cores, kernel, user, date, load } = self;
+        format!("{processor}, {cores} cores, Linux {kernel}, as {user}, {date}, load average before {load}")
+    }
+
     /// Asks the kernel; `date` replaces the clock's.
     pub(crate) fn look(processors: &Processors, date: Option<String>) -> Result<Machine, Failure> {
         let date = date.unwrap_or_else(today);

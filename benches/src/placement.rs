@@ -2,6 +2,7 @@
 //!
 //! Affinity is set from outside, thread by thread, because a hotcell worker does not take it over from its host.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
@@ -18,18 +19,21 @@ use crate::failure::Failure;
 pub(crate) enum Placement {
     /// Both ends on one and the same.
     OneCore,
+    /// The caller on one, the other end on another.
+    TwoCores,
     /// Wherever the kernel puts them.
     Unpinned,
 }
 
 impl Placement {
     /// All, in the order of the report.
-    pub(crate) const ALL: [Placement; 2] = [Placement::OneCore, Placement::Unpinned];
+    pub(crate) const ALL: [Placement; 3] = [Placement::OneCore, Placement::TwoCores, Placement::Unpinned];
 
     /// Its name in tables and ids.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Placement::OneCore => "one core",
+            Placement::TwoCores => "two cores",
             Placement::Unpinned => "unpinned",
         }
     }
@@ -39,17 +43,25 @@ impl Placement {
 pub(crate) struct Processors {
     all: CpuSet,
     one: CpuSet,
+    /// Where there is a second one.
+    other: Option<CpuSet>,
+    /// Children that are callers themselves.
+    callers: RefCell<Vec<i32>>,
 }
 
 impl Processors {
     /// Asks the kernel.
     pub(crate) fn allowed() -> Result<Processors, Failure> {
         let all = sched_getaffinity(None).map_err(|errno| Failure::io("read the affinity", errno.into()))?;
-        let mut one = CpuSet::new();
-        // The last one: the first is where most interrupts go.
-        let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| all.is_set(*cpu));
-        one.set(last.unwrap_or_default());
-        Ok(Processors { all, one })
+        // From the last on: the first is where most interrupts go.
+        let mut set = (0..CpuSet::MAX_CPU).rev().filter(|cpu| all.is_set(*cpu)).map(|cpu| {
+            let mut set = CpuSet::new();
+            set.set(cpu);
+            set
+        });
+        let one = set.next().unwrap_or_default();
+        let other = set.next();
+        Ok(Processors { all, one, other, callers: RefCell::default() })
     }
 
     /// How many there are.
@@ -57,15 +69,23 @@ impl Processors {
         self.all.count()
     }
 
+    /// Treats a child as this process where caller and other end are told apart.
+    pub(crate) fn add_caller(&self, process: i32) {
+        self.callers.borrow_mut().push(process);
+    }
+
     /// Moves every thread of this process and of its descendants.
     pub(crate) fn place(&self, placement: Placement) -> Result<(), Failure> {
-        let set = match placement {
-            Placement::OneCore => &self.one,
-            Placement::Unpinned => &self.all,
+        let (callers, others) = match (placement, &self.other) {
+            (Placement::OneCore, _) => (&self.one, &self.one),
+            (Placement::Unpinned, _) => (&self.all, &self.all),
+            (Placement::TwoCores, Some(other)) => (&self.one, other),
+            (Placement::TwoCores, None) => return Err(Failure::other("there is only one core")),
         };
         let me = own_pid();
         for process in descendants(me)?.into_iter().chain([me]) {
-            place_process(process, set)?;
+            let calls = process == me || self.callers.borrow().contains(&process);
+            place_process(process, if calls { callers } else { others })?;
         }
         Ok(())
     }

@@ -61,7 +61,17 @@ pub(crate) enum Action {
     Plan(Plan),
     /// Report what this kernel and user provide, and which shipped profiles can start here
     Doctor(Doctor),
+    /// Measure hotcell beside the floors of this machine and beside the alternatives
+    #[command(after_help = BENCH)]
+    Bench(hotcell_bench::Bench),
 }
+
+/// How to read what `bench` prints.
+const BENCH: &str = "\
+One run takes samples of every row in turn, in rounds: the floors of this machine (pipe, futex, memcpy, fork, exec), the
+alternatives (with --peers) and hotcell. Compare ratios, not times; docs/benchmarks.md says what each row is. It uses folders
+of its own under the temporary folder, and the sample plugins of the repository, so run it there: scripts/bench builds all
+that it needs. No figure makes it fail, but for --standards, which exits 1 where a promise is not kept.";
 
 /// Names a plugin.
 const PLUGIN: &str =

@@ -1,4 +1,4 @@
-//! The `hotcell` command: run, call, plan, doctor.
+//! The `hotcell` command: run, call, plan, doctor, bench.
 //!
 //! It holds no mechanism of its own: everything goes through the `hotcell` library, as any application would. It passes
 //! no terminal descriptor to a plugin; `run` pumps bytes.
@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench;
 mod call;
 mod doctor;
 mod host;
@@ -22,20 +23,28 @@ use crate::args::{Action, Arguments};
 use crate::outcome::Outcome;
 
 fn main() -> ExitCode {
+    // The floors of `bench` execute this program again.
+    if let Some(code) = hotcell_bench::serve_if_asked() {
+        return code;
+    }
     let Arguments { global, action } = Arguments::parse();
-    log::to_stderr(global.quiet);
+    // What is measured must not be slowed down by what is printed.
+    log::to_stderr(global.quiet || matches!(action, Action::Bench(_)));
+    match action {
+        Action::Bench(arguments) => bench::bench(&global, &arguments),
+        Action::Run(run) => with_runtime(run::run(&global, run)),
+        Action::Call(call) => with_runtime(call::call(&global, call)),
+        Action::Plan(plan) => with_runtime(plan::plan(&global, plan)),
+        Action::Doctor(doctor) => doctor::doctor(&doctor),
+    }
+}
+
+fn with_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Outcome::internal(format!("failed to start the runtime: {error}")).report(),
     };
-    let code = runtime.block_on(async {
-        match action {
-            Action::Run(run) => run::run(&global, run).await,
-            Action::Call(call) => call::call(&global, call).await,
-            Action::Plan(plan) => plan::plan(&global, plan).await,
-            Action::Doctor(doctor) => doctor::doctor(&doctor),
-        }
-    });
+    let code = runtime.block_on(command);
     // A blocked read of standard input must not hold the end of the command back.
     runtime.shutdown_background();
     code

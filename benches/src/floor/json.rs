@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{check_echo, hung_up, message};
 use crate::failure::Failure;
 use crate::measure::{Case, Opened, Samples};
-use crate::peer::{Peer, Role};
+use crate::other_end::{OtherEnd, Role};
 
 #[derive(Serialize, Deserialize)]
 struct Call<'a> {
@@ -29,14 +29,14 @@ struct Json {
     received: String,
     line: String,
     next: u64,
-    _peer: Peer,
+    _other_end: OtherEnd,
 }
 
 pub(super) fn open(size: usize) -> Opened {
-    let (peer, input, output) = Peer::start_piped(Role::Json, size)?;
+    let (other_end, input, output) = OtherEnd::start_piped(Role::Json, size)?;
     let sent = message(size).into_iter().map(char::from).collect();
     let (received, line, input) = (String::new(), String::new(), BufReader::new(input));
-    let mut json = Json { input, output, sent, received, line, next: 0, _peer: peer };
+    let mut json = Json { input, output, sent, received, line, next: 0, _other_end: other_end };
     json.sample(1, &mut Samples::default())?;
     check_echo(json.sent.as_bytes(), json.received.as_bytes())?;
     Ok(Box::new(json))

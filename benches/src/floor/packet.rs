@@ -11,7 +11,7 @@ use rustix::net::{
 use super::{check_echo, hung_up, message};
 use crate::failure::Failure;
 use crate::measure::{Case, Opened, Samples};
-use crate::peer::{Peer, Role};
+use crate::other_end::{OtherEnd, Role};
 
 /// The most that one packet holds: what hotcell's worker channel allows.
 const PACKET: usize = 64 * 1024;
@@ -20,14 +20,14 @@ struct Packet {
     socket: OwnedFd,
     sent: Vec<u8>,
     received: Vec<u8>,
-    _peer: Peer,
+    _other_end: OtherEnd,
 }
 
 pub(super) fn open(size: usize) -> Opened {
     let (socket, peer) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(|errno| Failure::io("make a socket pair", errno.into()))?;
-    let peer = Peer::start(Role::Packet, size, peer)?;
-    let mut packet = Packet { socket, sent: message(size), received: vec![0; size], _peer: peer };
+    let other_end = OtherEnd::start(Role::Packet, size, peer)?;
+    let mut packet = Packet { socket, sent: message(size), received: vec![0; size], _other_end: other_end };
     packet.sample(1, &mut Samples::default())?;
     check_echo(&packet.sent, &packet.received)?;
     Ok(Box::new(packet))

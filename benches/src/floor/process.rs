@@ -12,7 +12,7 @@ use super::hung_up;
 use crate::failure::Failure;
 use crate::measure::{Case, Opened, Samples};
 use crate::memory::private_bytes;
-use crate::peer::{EXIT, Peer, Role};
+use crate::other_end::{EXIT, OtherEnd, Role};
 use crate::sys::fork::{fork_exec_wait, fork_exit_wait};
 
 /// How a process is started.
@@ -35,12 +35,12 @@ struct Forker {
     kind: Kind,
     input: PipeReader,
     output: PipeWriter,
-    _peer: Peer,
+    _other_end: OtherEnd,
 }
 
 pub(super) fn open(kind: Kind) -> Opened {
-    let (peer, input, output) = Peer::start_piped(Role::Forker, 0)?;
-    let mut forker = Forker { kind, input, output, _peer: peer };
+    let (other_end, input, output) = OtherEnd::start_piped(Role::Forker, 0)?;
+    let mut forker = Forker { kind, input, output, _other_end: other_end };
     forker.sample(1, &mut Samples::default())?;
     Ok(Box::new(forker))
 }
@@ -89,10 +89,10 @@ pub(super) fn open_memory() -> Opened {
 impl Case for Memory {
     fn sample(&mut self, count: usize, samples: &mut Samples) -> Result<(), Failure> {
         for _ in 0..count {
-            let (peer, mut input, mut output) = Peer::start_piped(Role::Pipe, 1)?;
+            let (other_end, mut input, mut output) = OtherEnd::start_piped(Role::Pipe, 1)?;
             let mut echo = [0];
             output.write_all(b"x").and_then(|()| input.read_exact(&mut echo)).map_err(hung_up)?;
-            samples.add_number(private_bytes(i32::try_from(peer.pid()).unwrap_or_default())?);
+            samples.add_number(private_bytes(i32::try_from(other_end.pid()).unwrap_or_default())?);
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use super::{check_echo, hung_up, message, pipe};
 use crate::failure::Failure;
 use crate::measure::{Case, Opened, Samples};
-use crate::peer::{Peer, Role};
+use crate::other_end::{OtherEnd, Role};
 use crate::runtimes::Runtimes;
 
 struct Stream {
@@ -19,19 +19,20 @@ struct Stream {
     socket: UnixStream,
     sent: Vec<u8>,
     received: Vec<u8>,
-    _peer: Peer,
+    _other_end: OtherEnd,
 }
 
 pub(super) fn open(size: usize, runtimes: &Rc<Runtimes>) -> Opened {
     let (socket, peer) = Socket::pair().map_err(|source| Failure::io("make a socket pair", source))?;
     socket.set_nonblocking(true).map_err(hung_up)?;
-    let peer = Peer::start(Role::Stream, size, peer.into())?;
+    let other_end = OtherEnd::start(Role::Stream, size, peer.into())?;
     let runtime = runtimes.one_thread()?;
     let socket = {
         let _inside = runtime.enter();
         UnixStream::from_std(socket).map_err(hung_up)?
     };
-    let mut stream = Stream { runtime, socket, sent: message(size), received: vec![0; size], _peer: peer };
+    let mut stream =
+        Stream { runtime, socket, sent: message(size), received: vec![0; size], _other_end: other_end };
     stream.sample(1, &mut Samples::default())?;
     check_echo(&stream.sent, &stream.received)?;
     Ok(Box::new(stream))

@@ -1,11 +1,12 @@
 //! From the call that kills a worker to the next reply: what a crash costs an application.
 
-use std::path::Path;
 use std::time::Instant;
 
 use hotcell::{CallError, Plugin};
 
 use super::hosts::{Driven, Hosts};
+use super::layers::Confined;
+use super::packages::Subject;
 use crate::failure::Failure;
 use crate::floor::{check_echo, message};
 use crate::group::Group;
@@ -17,10 +18,12 @@ struct Crash {
     input: Vec<u8>,
 }
 
-pub(super) fn open(hosts: &Hosts, package: &Path) -> Opened {
+pub(super) fn open(hosts: &Hosts, subject: &Subject<'_>) -> Opened {
     let driven = hosts.one_thread()?;
-    let plugin = driven.runtime.block_on(driven.host.load(package))?;
-    Ok(Box::new(Crash { driven, plugin, input: message(Group::Call.payload()) }))
+    let plugin = driven.runtime.block_on(driven.host.load(subject.path))?;
+    let layers = hosts.note_layers(&plugin);
+    let crash = Crash { driven, plugin, input: message(Group::Call.payload()) };
+    Ok(Box::new(Confined { case: Box::new(crash), layers }))
 }
 
 impl Case for Crash {

@@ -5,31 +5,23 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use hotcell::policy::Profile;
 use hotcell::{Host, HostBuilder, Plugin, blocking};
 use tokio::runtime::Runtime;
 
 use super::folder::Folder;
+use super::host_call::Arrivals;
 use super::layers;
-use crate::args::Args;
 use crate::failure::Failure;
 use crate::report::Layers;
 use crate::runtimes::Runtimes;
 
-/// How an application calls its plugins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Interface {
-    /// From the thread that drives the host as well.
-    OneThread,
-    /// From a task of a runtime with a thread for each processor.
-    ManyThreads,
-    /// From a thread without a runtime.
-    Blocking,
-}
-
 /// The hosts of one run.
 pub(crate) struct Hosts {
-    programs: Option<PathBuf>,
+    worker_dir: Option<PathBuf>,
     runtimes: Rc<Runtimes>,
+    profiles: Vec<Profile>,
+    arrivals: Arrivals,
     folder: RefCell<Option<Folder>>,
     one_thread: RefCell<Option<Host>>,
     many_threads: RefCell<Option<Host>>,
@@ -39,28 +31,46 @@ pub(crate) struct Hosts {
 }
 
 /// An asynchronous host and the runtime that drives it.
-pub(super) struct Driven {
-    pub(super) host: Host,
-    pub(super) runtime: Arc<Runtime>,
+pub(crate) struct Driven {
+    pub(crate) host: Host,
+    pub(crate) runtime: Arc<Runtime>,
 }
 
 impl Hosts {
     /// Starts nothing yet.
-    pub(crate) fn new(args: &Args, runtimes: Rc<Runtimes>) -> Hosts {
-        Hosts {
-            programs: args.programs.clone(),
+    pub(crate) fn new(worker_dir: Option<PathBuf>, runtimes: Rc<Runtimes>) -> Result<Hosts, Failure> {
+        Ok(Hosts {
+            worker_dir,
             runtimes,
+            profiles: profiles()?,
+            arrivals: Arrivals::default(),
             folder: RefCell::default(),
             one_thread: RefCell::default(),
             many_threads: RefCell::default(),
             blocking: RefCell::default(),
             more: Cell::default(),
             layers: RefCell::default(),
-        }
+        })
+    }
+
+    /// The same in a folder that somebody else removes.
+    pub(super) fn within(
+        folder: PathBuf,
+        worker_dir: Option<PathBuf>,
+        runtimes: Rc<Runtimes>,
+    ) -> Result<Hosts, Failure> {
+        let hosts = Hosts::new(worker_dir, runtimes)?;
+        hosts.folder.replace(Some(Folder::Lent(folder)));
+        Ok(hosts)
+    }
+
+    /// Where hotcell's programs lie, if not beside this one.
+    pub(super) fn worker_dir(&self) -> Option<&Path> {
+        self.worker_dir.as_deref()
     }
 
     /// The host whose runtime has one thread.
-    pub(super) fn one_thread(&self) -> Result<Driven, Failure> {
+    pub(crate) fn one_thread(&self) -> Result<Driven, Failure> {
         self.driven(&self.one_thread, "one-thread", self.runtimes.one_thread()?)
     }
 
@@ -79,7 +89,7 @@ impl Hosts {
     }
 
     /// A folder of this run.
-    pub(super) fn folder(&self) -> Result<PathBuf, Failure> {
+    pub(crate) fn folder(&self) -> Result<PathBuf, Failure> {
         let mut slot = self.folder.borrow_mut();
         if let Some(folder) = &*slot {
             return Ok(folder.path().to_owned());
@@ -87,13 +97,18 @@ impl Hosts {
         Ok(slot.insert(Folder::make()?).path().to_owned())
     }
 
-    /// Keeps what confines a plugin's worker, once for each plugin.
-    pub(super) fn note_layers(&self, plugin: &Plugin) {
-        layers::note(&mut self.layers.borrow_mut(), plugin);
+    /// Keeps what confines a plugin's worker, once for each plugin; returns it in short.
+    pub(crate) fn note_layers(&self, plugin: &Plugin) -> String {
+        layers::note(&mut self.layers.borrow_mut(), plugin)
+    }
+
+    /// When host calls of plugins arrived.
+    pub(super) fn arrivals(&self) -> &Arrivals {
+        &self.arrivals
     }
 
     /// Sets up one more host, driven by the runtime of one thread.
-    pub(super) fn one_more(&self) -> Result<(HostBuilder, Arc<Runtime>), Failure> {
+    pub(crate) fn one_more(&self) -> Result<(HostBuilder, Arc<Runtime>), Failure> {
         Ok((
             self.builder(&format!("host-{}", self.more.replace(self.more.get() + 1)))?,
             self.runtimes.one_thread()?,
@@ -136,15 +151,31 @@ impl Hosts {
     fn builder(&self, name: &str) -> Result<HostBuilder, Failure> {
         let folder = self.folder()?;
         let own = folder.join(name);
-        let builder = Host::builder()
+        let mut builder = Host::builder()
             .state_dir(own.join("state"))
             .cache_dir(own.join("cache"))
             .uid_registry(folder.join("uids"));
-        Ok(match &self.programs {
-            Some(programs) => builder.worker(absolute(programs)?),
+        for profile in &self.profiles {
+            builder = builder.profile(profile.clone());
+        }
+        builder = self.arrivals.register(builder);
+        Ok(match &self.worker_dir {
+            Some(folder) => builder.worker(absolute(folder)?),
             None => builder,
         })
     }
+}
+
+/// The profiles of `benches/plugins`: shipped ones, with a host call and more calls outstanding.
+fn profiles() -> Result<Vec<Profile>, Failure> {
+    let texts = [
+        ("bench-core.toml", include_str!("../../profiles/bench-core.toml")),
+        ("bench-native.toml", include_str!("../../profiles/bench-native.toml")),
+    ];
+    let parse = |(file, text): (&str, &str)| {
+        Profile::parse(file, text).map_err(|error| Failure::other(error.to_string()))
+    };
+    texts.into_iter().map(parse).collect()
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

@@ -1,4 +1,4 @@
-//! From `load` to a plugin that is confined, loaded and ready. Unloading is not in the figure.
+//! From `load` to a plugin that is confined, loaded and ready, or to its first reply. Unloading is not in the figure.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,45 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::hosts::{Driven, Hosts};
+use super::layers::Confined;
+use super::packages::Subject;
 use crate::failure::Failure;
 use crate::measure::{Case, Opened, Samples};
 
 struct Launch {
     driven: Driven,
     package: PathBuf,
+    /// Export and input of the call that ends a sample, if any.
+    call: Option<(&'static str, &'static [u8])>,
 }
 
 /// Loads a plugin whose code, where it is wasm, is in the cache.
-pub(super) fn open(hosts: &Hosts, package: &Path) -> Opened {
-    let mut launch = Launch { driven: hosts.one_thread()?, package: package.to_owned() };
+pub(super) fn open(hosts: &Hosts, subject: &Subject<'_>) -> Opened {
+    open_launch(hosts, subject.path, None)
+}
+
+/// The same, to the reply of a first call.
+pub(super) fn open_with_call(hosts: &Hosts, subject: &Subject<'_>) -> Opened {
+    open_launch(hosts, subject.path, Some((subject.export, subject.input)))
+}
+
+fn open_launch(hosts: &Hosts, package: &Path, call: Option<(&'static str, &'static [u8])>) -> Opened {
+    let driven = hosts.one_thread()?;
+    let layers = layers(hosts, &driven, package)?;
+    let mut launch = Launch { driven, package: package.to_owned(), call };
     launch.sample(1, &mut Samples::default())?;
-    Ok(Box::new(launch))
+    Ok(Box::new(Confined { case: Box::new(launch), layers }))
+}
+
+/// Loads a plugin once, for what confines it and for the cache.
+pub(super) fn layers(hosts: &Hosts, driven: &Driven, package: &Path) -> Result<String, Failure> {
+    let Driven { host, runtime } = driven;
+    runtime.block_on(async {
+        let plugin = host.load(package).await?;
+        let layers = hosts.note_layers(&plugin);
+        plugin.unload().await;
+        Ok(layers)
+    })
 }
 
 impl Case for Launch {
@@ -28,6 +54,9 @@ impl Case for Launch {
             for _ in 0..count {
                 let start = Instant::now();
                 let plugin = host.load(&self.package).await?;
+                if let Some((export, input)) = self.call {
+                    plugin.call_raw(export, input.to_vec()).await?;
+                }
                 samples.add(start.elapsed());
                 plugin.unload().await;
             }
@@ -47,22 +76,25 @@ struct Uncached {
 static MODULES: AtomicU64 = AtomicU64::new(0);
 
 /// Loads a wasm plugin that was never compiled before.
-pub(super) fn open_uncached(hosts: &Hosts, package: &Path) -> Opened {
+pub(super) fn open_uncached(hosts: &Hosts, subject: &Subject<'_>) -> Opened {
+    let package = subject.path;
     let copy = hosts.folder()?.join("uncached");
     let artifact = copy.join("greet.wasm");
-    let subject = |what: &str, path: &Path| {
+    let io = |what: &str, path: &Path| {
         let what = format!("{what} {}", path.display());
         move |source| Failure::io(what, source)
     };
-    fs::create_dir_all(&copy).map_err(subject("make", &copy))?;
+    fs::create_dir_all(&copy).map_err(io("make", &copy))?;
     let manifest = package.join("manifest.json");
-    fs::copy(&manifest, copy.join("manifest.json")).map_err(subject("copy", &manifest))?;
+    fs::copy(&manifest, copy.join("manifest.json")).map_err(io("copy", &manifest))?;
     let module = package.join("greet.wasm");
-    let module = fs::read(&module).map_err(subject("read", &module))?;
-    let launch = Launch { driven: hosts.one_thread()?, package: copy };
+    let module = fs::read(&module).map_err(io("read", &module))?;
+    let driven = hosts.one_thread()?;
+    let layers = layers(hosts, &driven, package)?;
+    let launch = Launch { driven, package: copy, call: None };
     let mut uncached = Uncached { launch, artifact, module };
     uncached.sample(1, &mut Samples::default())?;
-    Ok(Box::new(uncached))
+    Ok(Box::new(Confined { case: Box::new(uncached), layers }))
 }
 
 impl Case for Uncached {

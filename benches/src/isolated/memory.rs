@@ -1,8 +1,11 @@
 //! The memory that one more plugin takes: the private pages of the processes that its load starts, after one call.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::hosts::{Driven, Hosts};
+use super::launch;
+use super::layers::Confined;
+use super::packages::Subject;
 use crate::failure::Failure;
 use crate::measure::{Case, Opened, Samples};
 use crate::memory::private_bytes;
@@ -15,12 +18,15 @@ struct Memory {
     input: &'static [u8],
 }
 
-pub(super) fn open(hosts: &Hosts, package: &Path, export: &'static str, input: &'static [u8]) -> Opened {
+/// Measures the worker of a package, called once.
+pub(super) fn open(hosts: &Hosts, subject: &Subject<'_>) -> Opened {
+    let Subject { path, export, input } = *subject;
     let driven = hosts.one_thread()?;
-    let mut memory = Memory { driven, package: package.to_owned(), export, input };
     // The first load of a wasm plugin starts a compiler, which is no part of the worker.
+    let layers = launch::layers(hosts, &driven, path)?;
+    let mut memory = Memory { driven, package: path.to_owned(), export, input };
     memory.sample(1, &mut Samples::default())?;
-    Ok(Box::new(memory))
+    Ok(Box::new(Confined { case: Box::new(memory), layers }))
 }
 
 impl Case for Memory {
@@ -40,7 +46,7 @@ impl Case for Memory {
 }
 
 /// The private memory of every descendant that is not among the earlier ones.
-pub(super) fn private_bytes_since(before: &[i32]) -> Result<u64, Failure> {
+pub(crate) fn private_bytes_since(before: &[i32]) -> Result<u64, Failure> {
     let after = descendants(own_pid())?;
     after.into_iter().filter(|process| !before.contains(process)).map(private_bytes).sum()
 }

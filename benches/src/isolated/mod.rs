@@ -1,149 +1,138 @@
-//! hotcell itself, with the shipped profiles and every layer that this machine has.
+//! hotcell itself, with the shipped layers, all that this machine has.
 
 mod call;
+mod caller;
 mod crash;
 mod folder;
+mod host_call;
 mod hosts;
 mod launch;
 mod layers;
-mod memory;
-mod start;
+pub(crate) mod memory;
+mod mode;
+mod packages;
+pub(crate) mod start;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
-use crate::args::Args;
-use crate::floor;
+use crate::floor::{self, floor_of};
 use crate::group::Group;
-use crate::measure::{Entry, Opened};
+use crate::measure::{Entry, Kind, Open, Opened, sparse};
 use crate::placement::Placement;
-pub(crate) use hosts::Hosts;
-use hosts::Interface;
+use caller::{Caller, Interface};
+pub(crate) use hosts::{Driven, Hosts};
+use layers::Confined;
+use mode::{MODES, Mode};
+pub(crate) use packages::{Image, Packages, Subject};
 use start::Aspect;
 
 /// Samples of one round of what takes many milliseconds.
 const SLOW: usize = 2;
 
-/// Rows of messages: name, interface, and whether the plugin is wasm.
-const CALLERS: [(&str, Interface, bool); 6] = [
-    ("hotcell native, async", Interface::OneThread, false),
-    ("hotcell native, async, many threads", Interface::ManyThreads, false),
-    ("hotcell native, blocking", Interface::Blocking, false),
-    ("hotcell wasm, async", Interface::OneThread, true),
-    ("hotcell wasm, async, many threads", Interface::ManyThreads, true),
-    ("hotcell wasm, blocking", Interface::Blocking, true),
-];
-
-/// The sample plugins that are measured.
-struct Packages {
-    native_echo: PathBuf,
-    wasm_small_echo: PathBuf,
-    wasm_echo: PathBuf,
-    native: PathBuf,
-    wasm: PathBuf,
-}
-
-impl Packages {
-    fn new(args: &Args) -> Packages {
-        let sample = |name: &str| args.plugins.join(name);
-        Packages {
-            native_echo: sample("crash-lab/native"),
-            wasm_small_echo: sample("crash-lab/wasm"),
-            wasm_echo: args.bench_plugins.join("echo"),
-            native: sample("counter"),
-            wasm: sample("greet/core"),
-        }
-    }
-
-    /// What echoes messages of a group.
-    fn echo(&self, group: Group, wasm: bool) -> &Path {
-        match (wasm, group) {
-            (false, _) => &self.native_echo,
-            (true, Group::Call) => &self.wasm_small_echo,
-            (true, _) => &self.wasm_echo,
-        }
-    }
-}
-
 /// Every row of hotcell.
-pub(crate) fn entries(hosts: &Rc<Hosts>, args: &Args) -> Vec<Entry> {
-    let packages = Packages::new(args);
+pub(crate) fn entries(hosts: &Rc<Hosts>, packages: &Packages) -> Vec<Entry> {
     let mut entries = Vec::new();
-    for placement in Placement::ALL {
-        for group in [Group::Call, Group::Mebibyte, Group::SixteenMebibytes] {
-            entries.extend(messages(hosts, &packages, group, placement));
+    for group in Group::ALL {
+        for placement in group.placements() {
+            let place = Place { group, placement: *placement };
+            entries.extend(match group {
+                Group::Launch => launches(hosts, packages, place),
+                Group::Memory => memories(hosts, packages, place),
+                _ => messages(hosts, packages, place),
+            });
         }
-        entries.extend(launches(hosts, &packages, placement));
-        entries.push(host("hotcell host with its launcher", hosts, Group::Launch, placement, Aspect::Time));
     }
-    entries.push(host("hotcell launcher, once", hosts, Group::Memory, Placement::Unpinned, Aspect::Memory));
-    entries.push(memory_of("hotcell native worker", hosts, &packages.native, "value", b""));
-    entries.push(memory_of("hotcell wasm worker", hosts, &packages.wasm, "greet", br#"{"name":"Ada"}"#));
     entries
 }
 
-fn messages(hosts: &Rc<Hosts>, packages: &Packages, group: Group, placement: Placement) -> Vec<Entry> {
-    let floor = if group == Group::Call { floor::SHARED } else { floor::COPY };
-    let entry = |(name, interface, wasm): (&'static str, Interface, bool)| {
-        let (hosts, package) = (Rc::clone(hosts), packages.echo(group, wasm).to_owned());
-        let open = move || call::open(&hosts, interface, &package, group.payload());
-        Entry { name, group, placement, floor, count: floor::count(group), open: Box::new(open) }
-    };
-    CALLERS.into_iter().map(entry).collect()
+/// Where in the report an entry stands.
+#[derive(Clone, Copy)]
+struct Place {
+    group: Group,
+    placement: Placement,
 }
 
-fn launches(hosts: &Rc<Hosts>, packages: &Packages, placement: Placement) -> Vec<Entry> {
-    let entry = |name, floor, count, open: Box<dyn FnOnce() -> Opened>| Entry {
-        name,
-        group: Group::Launch,
-        placement,
-        floor,
-        count,
-        open,
-    };
-    let opener = |package: &Path, open: fn(&Hosts, &Path) -> Opened| -> Box<dyn FnOnce() -> Opened> {
-        let (hosts, package) = (Rc::clone(hosts), package.to_owned());
-        Box::new(move || open(&hosts, &package))
-    };
-    let usual = floor::count(Group::Launch);
-    vec![
-        entry("hotcell native, load to ready", floor::EXEC, usual, opener(&packages.native, launch::open)),
-        entry("hotcell wasm, load to ready", floor::FORK, usual, opener(&packages.wasm, launch::open)),
-        entry(
-            "hotcell wasm, first load, with compiling",
-            floor::EXEC,
-            SLOW,
-            opener(&packages.wasm, launch::open_uncached),
-        ),
-        entry(
-            "hotcell native, reply after a crash",
-            floor::EXEC,
-            usual,
-            opener(&packages.native_echo, crash::open),
-        ),
-    ]
-}
-
-fn memory_of(
-    name: &'static str,
-    hosts: &Rc<Hosts>,
-    package: &Path,
-    export: &'static str,
-    input: &'static [u8],
-) -> Entry {
-    let (hosts, package) = (Rc::clone(hosts), package.to_owned());
-    Entry {
-        name,
-        group: Group::Memory,
-        placement: Placement::Unpinned,
-        floor: floor::IDLE,
-        count: floor::count(Group::Memory),
-        open: Box::new(move || memory::open(&hosts, &package, export, input)),
+impl Place {
+    fn entry(self, name: String, floor: &'static str, count: usize, open: Open) -> Entry {
+        let Place { group, placement } = self;
+        Entry { name, kind: Kind::Hotcell, group, placement, floor, count, open }
     }
 }
 
-fn host(name: &'static str, hosts: &Rc<Hosts>, group: Group, placement: Placement, aspect: Aspect) -> Entry {
-    let (hosts, floor) = (Rc::clone(hosts), if group == Group::Memory { floor::IDLE } else { floor::EXEC });
-    let count = if group == Group::Memory { 1 } else { SLOW };
-    Entry { name, group, placement, floor, count, open: Box::new(move || start::open(&hosts, aspect)) }
+fn messages(hosts: &Rc<Hosts>, packages: &Packages, place: Place) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for mode in MODES.iter().filter(|mode| mode.placements.contains(&place.placement)) {
+        for image in Image::ALL {
+            for interface in Interface::ALL {
+                // A blocking caller has one call outstanding.
+                if (place.group, interface) != (Group::Pipelined, Interface::Blocking) {
+                    entries.push(message(hosts, packages, place, (mode, image, interface)));
+                }
+            }
+        }
+    }
+    entries
+}
+
+fn message(
+    hosts: &Rc<Hosts>,
+    packages: &Packages,
+    place: Place,
+    (mode, image, interface): (&'static Mode, Image, Interface),
+) -> Entry {
+    let name = format!("hotcell {}{}, {}", image.name(), mode.label, interface.name());
+    let (hosts, package, group) = (Rc::clone(hosts), packages.echo(place.group, image), place.group);
+    let open: Open = Box::new(move || {
+        let caller = Caller::load(&hosts, interface, &package, (mode.options)())?;
+        let layers = hosts.note_layers(caller.plugin());
+        let case = match group {
+            Group::Pipelined => call::open_pipelined(caller, group.payload()),
+            Group::HostCall => host_call::open(caller, hosts.arrivals()),
+            _ => call::open(caller, group.payload()),
+        }?;
+        Ok(Box::new(Confined { case, layers }))
+    });
+    let open = if group == Group::Sparse { sparse(open) } else { open };
+    place.entry(name, floor_of(group), group.count(), open)
+}
+
+/// Opens a case of a plugin.
+type OpenSubject = fn(&Hosts, &Subject<'_>) -> Opened;
+
+fn launches(hosts: &Rc<Hosts>, packages: &Packages, place: Place) -> Vec<Entry> {
+    let usual = Group::Launch.count();
+    let (native, wasm) = (packages.ordinary(Image::Native), packages.ordinary(Image::Wasm));
+    let crashing = packages.echo(Group::Call, Image::Native);
+    let rows: [(&str, Image, PathBuf, &'static str, usize, OpenSubject); 6] = [
+        ("native, load to ready", Image::Native, native.clone(), floor::EXEC, usual, launch::open),
+        ("native, load to first reply", Image::Native, native, floor::EXEC, usual, launch::open_with_call),
+        ("native, reply after a crash", Image::Native, crashing, floor::EXEC, usual, crash::open),
+        ("wasm, load to ready", Image::Wasm, wasm.clone(), floor::FORK, usual, launch::open),
+        ("wasm, load to first reply", Image::Wasm, wasm.clone(), floor::FORK, usual, launch::open_with_call),
+        ("wasm, first load, with compiling", Image::Wasm, wasm, floor::EXEC, SLOW, launch::open_uncached),
+    ];
+    let entry = |(name, image, package, floor, count, open): (&str, Image, PathBuf, _, _, OpenSubject)| {
+        let hosts = Rc::clone(hosts);
+        let open: Open = Box::new(move || open(&hosts, &Subject::ordinary(image, &package)));
+        place.entry(format!("hotcell {name}"), floor, count, open)
+    };
+    let mut entries: Vec<Entry> = rows.into_iter().map(entry).collect();
+    let hosts = Rc::clone(hosts);
+    let open: Open = Box::new(move || start::open(&hosts, Aspect::Time));
+    entries.push(place.entry("hotcell host with its launcher".to_owned(), floor::EXEC, SLOW, open));
+    entries
+}
+
+fn memories(hosts: &Rc<Hosts>, packages: &Packages, place: Place) -> Vec<Entry> {
+    let (floor, count) = (floor_of(place.group), place.group.count());
+    let launcher = Rc::clone(hosts);
+    let open: Open = Box::new(move || start::open(&launcher, Aspect::Memory));
+    let mut entries = vec![place.entry("hotcell launcher, once".to_owned(), floor, count, open)];
+    for image in Image::ALL {
+        let (hosts, package) = (Rc::clone(hosts), packages.ordinary(image));
+        let open: Open = Box::new(move || memory::open(&hosts, &Subject::ordinary(image, &package)));
+        entries.push(place.entry(format!("hotcell {} worker", image.name()), floor, count, open));
+    }
+    entries
 }

@@ -1,22 +1,51 @@
-//! Numbers as people read them, and the cells that both tables have in common.
+//! Numbers as people read them.
 
-use crate::group::{Group, Unit};
-use crate::measure::{Outcome, Row};
-use crate::placement::Placement;
+use crate::group::Unit;
 
-/// A number with its unit and three significant digits or so.
-pub(super) fn number(value: u64, unit: Unit) -> String {
+/// What stands where there is no figure.
+pub(crate) const ABSENT: &str = "–";
+
+/// The size and the name of the unit that a value is written in.
+pub(super) fn scale_of(value: f64, unit: Unit) -> (f64, &'static str) {
     let scales: &[(f64, &str)] = match unit {
         Unit::Nanoseconds => &[(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")],
-        Unit::Bytes => &[(1024.0 * 1024.0, "MiB"), (1024.0, "KiB"), (1.0, "B")],
+        Unit::Bytes => &[(GIBIBYTE, "GiB"), (MEBIBYTE, "MiB"), (KIBIBYTE, "KiB"), (1.0, "B")],
     };
+    let least = scales.last().copied().unwrap_or((1.0, ""));
+    scales.iter().find(|(size, _)| value >= *size).copied().unwrap_or(least)
+}
+
+const KIBIBYTE: f64 = 1024.0;
+const MEBIBYTE: f64 = 1024.0 * KIBIBYTE;
+const GIBIBYTE: f64 = 1024.0 * MEBIBYTE;
+
+/// A number with its unit and three significant digits or so.
+pub(crate) fn number(value: u64, unit: Unit) -> String {
     let value = value as f64;
-    let (scale, name) = scales.iter().find(|(scale, _)| value >= *scale).unwrap_or(&(1.0, "ns"));
-    format!("{} {name}", digits(value / scale))
+    let (size, name) = scale_of(value, unit);
+    format!("{} {name}", digits(value / size))
+}
+
+/// A ratio, or the sign that there is none.
+pub(crate) fn ratio(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| ABSENT.to_owned(), |ratio| format!("{} x", digits(ratio)))
+}
+
+/// How often something of this length fits into a second.
+pub(super) fn rate(nanoseconds: u64) -> String {
+    let rate = 1e9 / nanoseconds.max(1) as f64;
+    let (scale, letter) = if rate >= 1e6 {
+        (1e6, "M")
+    } else if rate >= 1e3 {
+        (1e3, "k")
+    } else {
+        (1.0, "")
+    };
+    format!("{}{letter}", digits(rate / scale))
 }
 
 /// Three significant digits, and no more decimals than that takes.
-fn digits(value: f64) -> String {
+pub(crate) fn digits(value: f64) -> String {
     let decimals = match value {
         value if value >= 100.0 || value.fract() == 0.0 => 0,
         value if value >= 10.0 => 1,
@@ -25,66 +54,6 @@ fn digits(value: f64) -> String {
         _ => 4,
     };
     format!("{value:.decimals$}")
-}
-
-/// The part of a report that is one table.
-pub(super) struct Block<'a> {
-    pub(super) group: Group,
-    /// The placements that any of its rows has.
-    pub(super) placements: Vec<Placement>,
-    pub(super) lines: Vec<Line<'a>>,
-}
-
-/// The rows of one name.
-pub(super) struct Line<'a> {
-    pub(super) name: &'a str,
-    pub(super) floor: &'a str,
-    rows: Vec<&'a Row>,
-}
-
-/// Collects rows into tables, in the order of their first appearance.
-pub(super) fn blocks(rows: &[Row]) -> Vec<Block<'_>> {
-    Group::ALL.into_iter().filter_map(|group| block(group, rows)).collect()
-}
-
-fn block(group: Group, rows: &[Row]) -> Option<Block<'_>> {
-    let mut lines: Vec<Line<'_>> = Vec::new();
-    for row in rows.iter().filter(|row| row.group == group) {
-        match lines.iter_mut().find(|line| line.name == row.name) {
-            Some(line) => line.rows.push(row),
-            None => lines.push(Line { name: row.name, floor: row.floor, rows: vec![row] }),
-        }
-    }
-    let has =
-        |placement: &Placement| rows.iter().any(|row| row.group == group && row.placement == *placement);
-    let placements = Placement::ALL.into_iter().filter(has).collect();
-    (!lines.is_empty()).then_some(Block { group, placements, lines })
-}
-
-impl Line<'_> {
-    /// Whether the others are compared with it.
-    pub(super) fn is_floor(&self) -> bool {
-        self.name == self.floor
-    }
-
-    /// Median, p99 and ratio of one placement. A row without figures has none.
-    pub(super) fn cells(&self, placement: Placement) -> [String; 3] {
-        let absent = || "–".to_owned();
-        let row = self.rows.iter().find(|row| row.placement == placement);
-        let Some(Row { unit, result: Outcome::Measured { median, p99, ratio, .. }, .. }) = row else {
-            return [absent(), absent(), absent()];
-        };
-        let ratio = ratio.map_or_else(absent, |ratio| format!("{} x", digits(ratio)));
-        [number(*median, *unit), number(*p99, *unit), ratio]
-    }
-
-    /// Why rows of this name have no figures: placement and reason.
-    pub(super) fn failures(&self) -> impl Iterator<Item = (Placement, &str)> {
-        self.rows.iter().filter_map(|row| match &row.result {
-            Outcome::Failed { not_measured } => Some((row.placement, not_measured.as_str())),
-            Outcome::Measured { .. } => None,
-        })
-    }
 }
 
 #[cfg(test)]
@@ -104,5 +73,15 @@ mod tests {
         assert_eq!(digits(0.852), "0.852");
         assert_eq!(number(72 * 1024, Unit::Bytes), "72 KiB");
         assert_eq!(number(3 * 1024 * 1024 / 2, Unit::Bytes), "1.50 MiB");
+        assert_eq!(number(0, Unit::Bytes), "0 B");
+        assert_eq!(ratio(Some(5.987)), "5.99 x");
+        assert_eq!(ratio(None), ABSENT);
+    }
+
+    #[test]
+    fn a_rate_is_what_fits_into_a_second() {
+        assert_eq!(rate(1_000), "1M");
+        assert_eq!(rate(40_000), "25k");
+        assert_eq!(rate(2_000_000_000), "0.500");
     }
 }

@@ -1,7 +1,14 @@
-//! The figures of docs/benchmarks.md, between two markers.
+//! What docs/ holds: all figures in one file, and their summary between two markers of another.
+
+use std::fmt::Write as _;
 
 use super::Report;
-use super::figure::{Block, Line, blocks};
+use super::chart::charts;
+use super::figure::{number, ratio};
+use super::losses::{best, losses};
+use super::table::Table;
+use super::tables::{Block, blocks};
+use crate::row::Outcome;
 
 const BEGIN: &str = "<!-- figures: begin -->";
 const END: &str = "<!-- figures: end -->";
@@ -13,60 +20,70 @@ pub(super) fn replace(old: &str, section: &str) -> Option<String> {
     Some(format!("{before}{BEGIN}\n\n{section}\n{END}{after}"))
 }
 
-/// The figures, without the markers.
-pub(super) fn section(report: &Report) -> String {
-    let machine = &report.machine;
-    let mut text = format!(
-        "Measured on {}: {}, {} cores, Linux {}, as {}, {} interleaved rounds, load average before them {}.\n",
-        machine.date,
-        machine.processor,
-        machine.cores,
-        machine.kernel,
-        machine.user,
-        report.rounds,
-        machine.load
-    );
+/// Every figure.
+pub(super) fn figures(report: &Report) -> String {
+    let mut text = format!("# Figures\n\nWritten by `hotcell bench --out`. {}\n", measured(report));
     for block in blocks(&report.rows) {
-        text.push_str(&format!("\n### {}\n\n{}", block.group.title(), table(&block)));
-        let failures: String = block.lines.iter().map(failures).collect();
-        if !failures.is_empty() {
-            text.push_str(&format!("\n{failures}"));
-        }
+        let _ = write!(text, "\n{}", block.table().markdown());
+    }
+    if !report.legend.is_empty() {
+        text.push_str("\n### The alternatives\n\n");
+    }
+    for (name, about) in &report.legend {
+        let _ = writeln!(text, "- {name}: {about}");
     }
     if !report.layers.is_empty() {
         text.push_str("\n### Layers in force\n");
     }
     for layers in &report.layers {
-        text.push_str(&format!(
-            "\n`{}`:\n\n```\n{}\n```\n",
-            layers.plugins.join("`, `"),
-            layers.lines.join("\n")
-        ));
+        let (plugins, lines) = (layers.plugins.join("`, `"), layers.lines.join("\n"));
+        let _ = write!(text, "\n{}, of `{plugins}`:\n\n```\n{lines}\n```\n", layers.key);
     }
     text
 }
 
-fn table(block: &Block<'_>) -> String {
-    let mut head = "|".to_owned();
-    let mut rule = "|---".to_owned();
-    for placement in &block.placements {
-        head.push_str(&format!(" | {} | p99 | ratio", placement.name()));
-        rule.push_str(&"|---:".repeat(3));
+/// The few figures that most readers want; `folder` is where the others lie.
+pub(super) fn summary(report: &Report, folder: &str) -> String {
+    let mut text = format!("{} Every row: [figures.md]({folder}/figures.md).\n\n", measured(report));
+    text.push_str(&headline(report).markdown());
+    text.push_str("\n### Where hotcell loses\n\n");
+    for loss in losses(&report.rows) {
+        let _ = writeln!(text, "- {}", loss.sentence());
     }
-    let mut text = format!("{head} | to |\n{rule}|---|\n");
-    for line in &block.lines {
-        let cells: Vec<String> =
-            block.placements.iter().flat_map(|placement| line.cells(*placement)).collect();
-        let floor = if line.is_floor() { "*floor*" } else { line.floor };
-        text.push_str(&format!("| {} | {} | {floor} |\n", line.name, cells.join(" | ")));
+    text.push_str("\n### Charts\n");
+    for (group, _) in charts(report) {
+        let _ = write!(text, "\n![{}]({folder}/{}.svg)\n", group.title(), group.id());
     }
     text
 }
 
-fn failures(line: &Line<'_>) -> String {
-    line.failures()
-        .map(|(placement, reason)| format!("- {}, {}: not measured: {reason}\n", line.name, placement.name()))
-        .collect()
+/// The best row of hotcell in each group and placement.
+fn headline(report: &Report) -> Table {
+    let head = ["", "hotcell", "median", "to Extism, in process", "to gRPC", "to the floor", "layers"];
+    let mut table = Table::new("The best row of hotcell", &head);
+    for block in blocks(&report.rows) {
+        table.rows.extend(headline_row(&block));
+    }
+    table
+}
+
+fn headline_row(block: &Block<'_>) -> Option<Vec<String>> {
+    let row = best(block)?;
+    let Outcome::Measured { summary, ratios } = &row.result else { return None };
+    Some(vec![
+        block.title(),
+        row.name.trim_start_matches("hotcell ").to_owned(),
+        number(summary.median, row.unit),
+        ratio(ratios.extism),
+        ratio(ratios.grpc),
+        ratio(ratios.floor),
+        row.layers.clone().unwrap_or_default(),
+    ])
+}
+
+/// Where and when, in a sentence.
+fn measured(report: &Report) -> String {
+    format!("Measured on {}, in {} interleaved rounds.", report.machine.sentence(), report.rounds)
 }
 
 #[cfg(test)]

@@ -42,6 +42,6 @@ fn reap(child: libc::pid_t) -> Result<(), Failure> {
         .map_err(|errno| Failure::io("wait for a child", errno.into()))?;
     match status.and_then(|(_, status)| status.exit_status()) {
         Some(0) => Ok(()),
-        other => Err(Failure::other(&format!("a child ended with {other:?}"))),
+        other => Err(Failure::other(format!("a child ended with {other:?}"))),
     }
 }

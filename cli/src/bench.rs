@@ -1,0 +1,37 @@
+//! `hotcell bench`: what isolation costs here.
+
+use std::process::ExitCode;
+
+use hotcell::Class;
+use hotcell_bench::Bench;
+
+use crate::args::Global;
+use crate::outcome::Outcome;
+
+/// A promise that is not kept has this code; 2 to 9 say that nothing could be measured.
+const NOT_KEPT: u8 = 1;
+
+pub(crate) fn bench(global: &Global, arguments: &Bench) -> ExitCode {
+    if let Some(option) = meaningless(global) {
+        let message =
+            format!("{option} has no meaning for bench, which uses folders and profiles of its own");
+        return Outcome { class: Class::Invalid, message }.report();
+    }
+    match hotcell_bench::run(arguments, global.worker_dir.clone()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(NOT_KEPT),
+        Err(failure) => Outcome { class: failure.class(), message: failure.to_string() }.report(),
+    }
+}
+
+/// A global option that would change nothing.
+fn meaningless(global: &Global) -> Option<&'static str> {
+    let Global { worker_dir: _, state_dir, uid_registry, cache_dir, profile, quiet: _ } = global;
+    let given = [
+        (state_dir.is_some(), "--state-dir"),
+        (uid_registry.is_some(), "--uid-registry"),
+        (cache_dir.is_some(), "--cache-dir"),
+        (!profile.is_empty(), "--profile"),
+    ];
+    given.into_iter().find_map(|(given, option)| given.then_some(option))
+}
