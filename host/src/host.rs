@@ -25,6 +25,35 @@ pub struct Host {
     shared: Arc<Shared>,
 }
 
+/// A plugin that was read, planned and measured, as it was then: what lies on disk may change since.
+///
+/// Each [`Package::start`] makes a plugin of its own of it, in a fraction of a millisecond.
+#[derive(Clone, Debug)]
+pub struct Package {
+    host: Host,
+    prepared: Arc<Prepared>,
+}
+
+impl Package {
+    /// Starts a plugin. Returns when its first worker is confined and ready; a command starts a worker with every run.
+    ///
+    /// # Errors
+    /// A layer of the sandbox is missing here, or the plugin could not start. Nothing of it goes on running then.
+    pub async fn start(&self) -> Result<Plugin, Error> {
+        let shared = &self.host.shared;
+        let alive = shared.alive()?;
+        shared.surroundings.events.send(&self.prepared.blueprint.plugin, 0, EventKind::Loaded);
+        let plugin = Plugin::start(Arc::clone(shared), Arc::clone(&self.prepared)).await;
+        drop(alive);
+        plugin
+    }
+
+    /// The plan that its workers will execute; [`hotcell_policy::render`] makes it readable.
+    pub fn plan(&self) -> &Plan {
+        &self.prepared.plan
+    }
+}
+
 /// What a host, its plugins and their tasks share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -117,13 +146,26 @@ impl Host {
     /// # Errors
     /// As [`Host::load`].
     pub async fn load_with(&self, path: impl AsRef<Path>, options: LoadOptions) -> Result<Plugin, Error> {
-        let alive = self.shared.alive()?;
-        let prepared = self.prepare(path.as_ref(), options).await?;
-        let id = prepared.blueprint.plugin.clone();
-        self.shared.surroundings.events.send(&id, 0, EventKind::Loaded);
-        let plugin = Plugin::start(Arc::clone(&self.shared), prepared).await;
-        drop(alive);
-        plugin
+        self.prepare_with(path, options).await?.start().await
+    }
+
+    /// Does everything of [`Host::load`] that comes before the first worker: reads, plans, measures and, where it is wasm,
+    /// compiles.
+    ///
+    /// # Errors
+    /// As [`Host::load`], up to there. No code of the plugin runs.
+    pub async fn prepare(&self, path: impl AsRef<Path>) -> Result<Package, Error> {
+        self.prepare_with(path, LoadOptions::default()).await
+    }
+
+    /// As [`Host::prepare`], with options.
+    ///
+    /// # Errors
+    /// As [`Host::prepare`].
+    pub async fn prepare_with(&self, path: impl AsRef<Path>, options: LoadOptions) -> Result<Package, Error> {
+        let _alive = self.shared.alive()?;
+        let prepared = Arc::new(self.read(path.as_ref(), options).await?);
+        Ok(Package { host: self.clone(), prepared })
     }
 
     /// The plan for what a path names, without starting the plugin; a module of unknown kind is compiled for it.
@@ -132,11 +174,11 @@ impl Host {
     /// As [`Host::load`] up to the plan.
     pub async fn plan(&self, path: impl AsRef<Path>, options: LoadOptions) -> Result<Plan, Error> {
         let _alive = self.shared.alive()?;
-        Ok(self.prepare(path.as_ref(), options).await?.plan)
+        Ok(self.read(path.as_ref(), options).await?.plan)
     }
 
     /// Ends with the host: nobody waits for a compiler that is of no use any more.
-    async fn prepare(&self, path: &Path, options: LoadOptions) -> Result<Prepared, Error> {
+    async fn read(&self, path: &Path, options: LoadOptions) -> Result<Prepared, Error> {
         let mut closing = self.shared.closing();
         tokio::select! {
             biased;

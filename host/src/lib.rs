@@ -46,7 +46,7 @@ pub use doctor::{Doctor, Layer, LayerStatus, ProfileStatus, doctor};
 pub use error::{CallError, Error};
 pub use event::{Event, EventKind, Events, Observer, Violation};
 pub use exit::{Exit, ExitCause, Limit};
-pub use host::Host;
+pub use host::{Host, Package};
 pub use hotcell_policy as policy;
 pub use hotcell_protocol::{Evidence, Runtime, Step, TrapKind};
 pub use package::BareUse;

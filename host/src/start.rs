@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hotcell_protocol::{Evidence, Step};
+use hotcell_protocol::{Evidence, Namespace, Step};
 
 use crate::broker::Broker;
 use crate::class::Class;
@@ -96,6 +96,13 @@ const LAYERS: [Layer; 3] = [
         advice: "allow them (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns), or run as root",
     },
 ];
+
+/// The launcher could not enter a namespace that a plan asks for.
+pub(crate) fn no_namespace(namespace: Namespace) -> Error {
+    let [.., Layer { name, since, advice, .. }] = &LAYERS;
+    let detail = format!("the launcher has no {namespace:?} namespace of its own");
+    Error::Unavailable { layer: name, detail, since, advice }
+}
 
 impl Failed {
     /// What the caller is told.

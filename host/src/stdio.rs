@@ -80,6 +80,12 @@ pub(crate) fn connect(io: CommandIo, logger: &Logger) -> Result<([OwnedFd; 3], P
     Ok(([stdin, stdout, stderr], Pumps { input, outputs: vec![first, second] }))
 }
 
+/// The streams of a worker that has no way to use them: a core module, which imports no WASI.
+pub(crate) fn silence() -> Result<([OwnedFd; 3], Pumps), Error> {
+    let null = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from).map_err(failed);
+    Ok(([null()?, null()?, null()?], Pumps::default()))
+}
+
 fn output(sink: Option<Sink>, logger: &Logger, stream: Stream) -> Result<(OwnedFd, JoinHandle<()>), Error> {
     let (near, far) = pipe_pair()?;
     let near = pipe::Receiver::from_owned_fd(near).map_err(failed)?;

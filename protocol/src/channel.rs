@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -94,9 +94,10 @@ impl Channel {
     /// Receives one message from a *trusted* peer, with its descriptors, close-on-exec.
     ///
     /// Fewer descriptors than were sent arrive where this process may open no more (`RLIMIT_NOFILE`, unix(7)).
+    /// A packet that is longer than the buffer is malformed.
     pub fn receive<M: DeserializeOwned>(
         &self,
-        buffer: &mut [u8; PACKET_MAX],
+        buffer: &mut [u8],
     ) -> Result<(M, Vec<OwnedFd>), ChannelError> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -111,9 +112,15 @@ impl Channel {
         Ok((codec::decode(bytes)?, descriptors))
     }
 
+    /// Bytes of the packet that comes next; waits for it where the channel blocks.
+    pub fn next_len(&self) -> Result<usize, ChannelError> {
+        let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+        retry(|| recv(&self.socket, &mut [0_u8; 0], flags)).map(|(_, length)| length)
+    }
+
     fn fill(
         &self,
-        buffer: &mut [u8; PACKET_MAX],
+        buffer: &mut [u8],
         control: &mut RecvAncillaryBuffer<'_>,
     ) -> Result<usize, ChannelError> {
         let received = retry(|| {
@@ -161,7 +168,7 @@ mod tests {
     const READY: Envelope<FromWorker> = Envelope { generation: Generation(1), message: FromWorker::Ready };
 
     fn receive(near: &Channel) -> Result<(Envelope<FromWorker>, Vec<OwnedFd>), ChannelError> {
-        near.receive(&mut Box::new([0; PACKET_MAX]))
+        near.receive(&mut vec![0; PACKET_MAX])
     }
 
     #[test]

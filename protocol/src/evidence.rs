@@ -1,4 +1,4 @@
-//! What a worker reports about its own confinement, before anything of the plugin may run.
+//! What is known of a worker's confinement before anything of the plugin may run: from itself, and from the kernel.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,40 +11,48 @@ pub struct Refusal {
     pub errno: i32,
 }
 
-/// The state of the process after `confine`, read back from the kernel by the worker itself.
+/// What a worker says of itself after `confine`: what only it can tell.
 ///
-/// The worker runs no byte of the plugin before it sends this, so it can be believed as far as hotcell's own worker
-/// binary can. The host reads what it can of the same facts from `/proc` again.
+/// It runs no byte of the plugin before it sends this, so it can be believed as far as hotcell's own worker binary can.
+/// Everything that the kernel tells about a process the host reads itself, and adds it to make [`Evidence`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Evidence {
+pub struct Statement {
     /// [`build_id`](crate::launch::build_id) of the worker; the host refuses another build.
     pub build: String,
-    /// Process id, as the worker sees it.
-    pub pid: u32,
-    /// Real, effective and saved uid, all equal.
-    pub uid: u32,
-    /// Real, effective and saved gid, all equal.
-    pub gid: u32,
-    /// Number of supplementary groups.
-    pub groups: u32,
-    /// Union of the inheritable, permitted, effective and ambient capability sets, and as root the bounding set.
-    pub capabilities: u64,
-    /// PR_GET_NO_NEW_PRIVS.
-    pub no_new_privs: bool,
     /// The Landlock ABI of the plan, which the kernel said it enforced in full; it offers no other way to ask.
     pub landlock_abi: u32,
-    /// The `Seccomp:` line of `/proc/self/status`: 2 is filter mode.
-    pub seccomp_mode: u32,
-    /// The `Seccomp_filters:` line.
-    pub seccomp_filters: u32,
-    /// The `Threads:` line.
-    pub threads: u32,
     /// Whether PR_GET_DUMPABLE says other than 0.
     pub dumpable: bool,
     /// The open descriptors, ascending.
     pub descriptors: Vec<u32>,
     /// The forbidden acts that were tried.
     pub refused: Vec<Refusal>,
+}
+
+/// The state of the process after `confine`, verified by the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The worker's own words.
+    pub statement: Statement,
+    /// Process id.
+    pub pid: u32,
+    /// Real, effective, saved and file-system uid, all equal.
+    pub uid: u32,
+    /// The same of the gid.
+    pub gid: u32,
+    /// Number of supplementary groups.
+    pub groups: u32,
+    /// Union of the inheritable, permitted, effective and ambient capability sets, and with an identity of its own of the
+    /// bounding set.
+    pub capabilities: u64,
+    /// The `NoNewPrivs:` line of `/proc/PID/status`.
+    pub no_new_privs: bool,
+    /// The `Seccomp:` line: 2 is filter mode.
+    pub seccomp_mode: u32,
+    /// The `Seccomp_filters:` line.
+    pub seccomp_filters: u32,
+    /// The `Threads:` line.
+    pub threads: u32,
 }
 
 /// A step of a worker's start, in the order in which they are taken.

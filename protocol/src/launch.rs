@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::orders::Namespace;
+
 /// The host's name for one worker process; never reused while a host lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WorkerId(pub u64);
@@ -65,11 +67,15 @@ pub enum FromLauncher {
     Ready {
         /// [`build_id`] of the launcher.
         build: String,
+        /// The namespaces that it has entered, and with it every worker.
+        namespaces: Vec<Namespace>,
     },
     /// The worker runs. Carries its pidfd.
     Spawned {
         /// Its name.
         worker: WorkerId,
+        /// Its process id, as launcher and host see it; only good together with the pidfd.
+        pid: u32,
     },
     /// The worker could not be started.
     SpawnFailed {

@@ -19,7 +19,7 @@ pub mod ring;
 pub use channel::{Channel, ChannelError, PACKET_MAX};
 pub use codec::CodecError;
 pub use compile::{CompileFailure, CompileRequest, Description, FailureKind};
-pub use evidence::{Evidence, Failure, Refusal, Step};
+pub use evidence::{Evidence, Failure, Refusal, Statement, Step};
 pub use launch::{FromLauncher, Image, ToLauncher, Usage, WaitStatus, WorkerId};
 pub use message::{
     AnswerStatus, CallId, Envelope, FromWorker, Generation, ReplyStatus, Start, ToWorker, ToWorkerRef,

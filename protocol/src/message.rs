@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::{Evidence, Failure};
+use crate::evidence::{Failure, Statement};
 use crate::orders::{Orders, Place};
 
 /// Names one call of one worker; never reused within a generation.
@@ -149,7 +149,7 @@ pub enum FromWorker {
     /// answers for every system call that the filter does not allow.
     Listener,
     /// The Load stage is in force, and was tested. Travels on the setup channel.
-    Confined(Evidence),
+    Confined(Statement),
     /// A step of the start failed; the worker exits. On the setup channel until `Confined` was sent.
     Failed(Failure),
     /// The artifact is mapped. Native: constructors have run.

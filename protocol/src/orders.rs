@@ -84,7 +84,7 @@ pub struct Rlimit {
     pub value: u64,
 }
 
-/// A namespace that the worker enters alone (unshare(2)).
+/// A namespace apart from the host's, which the workers of one launcher share (unshare(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Namespace {
@@ -171,9 +171,56 @@ pub struct Instruction {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
     /// The program.
+    #[serde(with = "packed")]
     pub program: Vec<Instruction>,
     /// Instructions whose `k` the worker replaces by its own process id before it installs the program.
     pub self_pid: Vec<u16>,
+}
+
+/// Instructions as one piece of bytes, eight each: decoding them one by one would take most of a worker's start.
+mod packed {
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    use super::Instruction;
+
+    pub(super) fn serialize<S: Serializer>(program: &[Instruction], serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::with_capacity(8 * program.len());
+        for Instruction { code, jt, jf, k } in program {
+            bytes.extend(code.to_le_bytes());
+            bytes.extend([*jt, *jf]);
+            bytes.extend(k.to_le_bytes());
+        }
+        serializer.serialize_bytes(&bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Instruction>, D::Error> {
+        struct Bytes;
+
+        impl Visitor<'_> for Bytes {
+            type Value = Vec<Instruction>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("instructions of eight bytes each")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<Instruction>, E> {
+                let (instructions, rest) = bytes.as_chunks::<8>();
+                if !rest.is_empty() {
+                    return Err(E::invalid_length(bytes.len(), &self));
+                }
+                let instruction = |[c0, c1, jt, jf, k0, k1, k2, k3]: &[u8; 8]| Instruction {
+                    code: u16::from_le_bytes([*c0, *c1]),
+                    jt: *jt,
+                    jf: *jf,
+                    k: u32::from_le_bytes([*k0, *k1, *k2, *k3]),
+                };
+                Ok(instructions.iter().map(instruction).collect())
+            }
+        }
+
+        deserializer.deserialize_bytes(Bytes)
+    }
 }
 
 /// The seccomp programs of a worker.
@@ -206,7 +253,7 @@ pub struct Orders {
     pub limits: Limits,
     /// setrlimit(2), in this order.
     pub rlimits: Vec<Rlimit>,
-    /// Namespaces to enter.
+    /// Namespaces that the launcher must have entered before it makes the worker.
     pub namespaces: Vec<Namespace>,
     /// The worker must switch to the uid and gid of its [`Start`](crate::Start); `false` only where the host is an
     /// ordinary user.

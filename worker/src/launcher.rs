@@ -7,20 +7,25 @@ use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hotcell_protocol::launch::build_id;
-use hotcell_protocol::{Channel, ChannelError, FromLauncher, Image, PACKET_MAX, ToLauncher, WorkerId};
+use hotcell_protocol::{
+    Channel, ChannelError, FromLauncher, Image, Namespace, PACKET_MAX, ToLauncher, WorkerId,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process, pidfd_open, pidfd_send_signal,
 };
-use rustix::thread::CpuSet;
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, CpuSet, capabilities, remove_capability_from_bounding_set,
+    set_capabilities, set_no_new_privs,
+};
 
 use crate::start::Inherited;
-use crate::sys;
+use crate::{namespaces, sys};
 
 /// The descriptor numbers of a worker, in the order in which [`ToLauncher::Spawn`] fills them.
 pub mod descriptor {
@@ -46,17 +51,33 @@ pub type WasmMain = fn(Inherited) -> !;
 #[derive(Debug)]
 struct Launcher {
     host: Channel,
-    programs: PathBuf,
+    programs: Programs,
     wasm: WasmMain,
-    workers: BTreeMap<WorkerId, Worker>,
+    namespaces: Vec<Namespace>,
+    /// Readable when a child has ended.
+    ended: OwnedFd,
+    /// Its own children, none of them reaped: until then a number belongs to nobody else. A descriptor for each would be
+    /// copied by every fork.
+    workers: BTreeMap<i32, WorkerId>,
     guarded: BTreeMap<WorkerId, OwnedFd>,
 }
 
+/// What is executed rather than forked, opened while the launcher may still go anywhere.
 #[derive(Debug)]
-struct Worker {
-    pid: Pid,
-    pidfd: OwnedFd,
+struct Programs {
+    native: OwnedFd,
+    compiler: OwnedFd,
 }
+
+impl Programs {
+    fn open(folder: &Path) -> Result<Programs, Errno> {
+        let open = |name: &str| openat(CWD, folder.join(name), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        Ok(Programs { native: open("hotcell-worker")?, compiler: open("hotcell-compiler")? })
+    }
+}
+
+/// The capabilities that a launcher keeps: to give workers their identities, and to end them.
+const KEPT: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::KILL);
 
 /// Leaves what the host's process left in this one: signal dispositions, keyring, limits, affinity.
 ///
@@ -79,19 +100,19 @@ pub fn detach() -> Result<(), Errno> {
 
 /// Runs the launcher on the channel that the host left at [`descriptor::LAUNCHER`], until the host is gone.
 ///
-/// `programs` is the folder of `hotcell-worker` and `hotcell-compiler`.
+/// `programs` is the folder of `hotcell-worker` and `hotcell-compiler`. First it takes away from itself what all of its
+/// workers must lack, so that their starts need not.
 ///
 /// # Errors
 /// The channel broke in another way than by the end of the host; every worker is killed then, too.
 pub fn serve(programs: &Path, wasm: WasmMain) -> Result<(), ChannelError> {
     let host = Channel::from_socket(sys::adopt(descriptor::LAUNCHER));
-    let mut launcher = Launcher {
-        host,
-        programs: programs.to_owned(),
-        wasm,
-        workers: BTreeMap::new(),
-        guarded: BTreeMap::new(),
-    };
+    let programs = Programs::open(programs)?;
+    let namespaces = namespaces::enter();
+    drop_privileges()?;
+    let ended = sys::child_signals()?;
+    let (workers, guarded) = (BTreeMap::new(), BTreeMap::new());
+    let mut launcher = Launcher { host, programs, wasm, namespaces, ended, workers, guarded };
     let result = launcher.live();
     launcher.kill_all();
     match result {
@@ -100,7 +121,33 @@ pub fn serve(programs: &Path, wasm: WasmMain) -> Result<(), ChannelError> {
     }
 }
 
-/// One pidfd per worker: the soft limit of most systems, 1024, is soon used up.
+/// Keeps [`KEPT`] of what this process has, also over exec, and nothing else for ever.
+fn drop_privileges() -> Result<(), Errno> {
+    let now = capabilities(None)?;
+    let kept = now.permitted & KEPT;
+    // In this order: what is outside of the bounding set cannot become inheritable (capabilities(7)).
+    set_capabilities(None, CapabilitySets { inheritable: kept, ..now })?;
+    empty_bounding_set()?;
+    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: kept })?;
+    set_no_new_privs(true)
+}
+
+/// Drops every capability that this kernel knows; the first number that it does not know is one past the last.
+///
+/// An ordinary user may not, and has none to gain after `no_new_privs`. The host looks at each worker's set again.
+fn empty_bounding_set() -> Result<(), Errno> {
+    for bit in 0..u64::BITS {
+        match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
+            Ok(()) => {}
+            Err(Errno::INVAL) if bit > 0 => break,
+            Err(Errno::PERM) => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Workers that an earlier launcher left take a descriptor each: the soft limit of most systems, 1024, is soon used up.
 fn raise_descriptor_limit() -> Result<(), Errno> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
@@ -108,26 +155,25 @@ fn raise_descriptor_limit() -> Result<(), Errno> {
 
 impl Launcher {
     fn live(&mut self) -> Result<(), ChannelError> {
-        self.host.send(&FromLauncher::Ready { build: build_id() })?;
-        let mut buffer = Box::new([0; PACKET_MAX]);
+        let namespaces = self.namespaces.clone();
+        self.host.send(&FromLauncher::Ready { build: build_id(), namespaces })?;
+        let mut buffer = vec![0; PACKET_MAX];
         loop {
-            let (message, ended) = self.wait()?;
-            for worker in ended {
-                self.bury(worker)?;
-            }
+            let (message, gone) = self.wait()?;
+            gone.iter().for_each(|worker| _ = self.guarded.remove(worker));
+            self.bury()?;
             if message {
                 self.obey(&mut buffer)?;
             }
         }
     }
 
-    /// Sleeps until the host sent something or a worker ended.
+    /// Sleeps until the host sent something or a worker ended. Returns whether it sent, and which guarded ones are gone.
     fn wait(&self) -> Result<(bool, Vec<WorkerId>), ChannelError> {
-        let pidfds = self.workers.iter().map(|(id, worker)| (*id, worker.pidfd.as_fd()));
-        let guards = self.guarded.iter().map(|(id, pidfd)| (*id, pidfd.as_fd()));
-        let (ids, descriptors): (Vec<_>, Vec<_>) = pidfds.chain(guards).unzip();
-        let mut polled: Vec<_> = std::iter::once(self.host.as_fd())
-            .chain(descriptors)
+        let guarded = self.guarded.values().map(AsFd::as_fd);
+        let mut polled: Vec<_> = [self.host.as_fd(), self.ended.as_fd()]
+            .into_iter()
+            .chain(guarded)
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
         match poll(&mut polled, None) {
@@ -136,10 +182,11 @@ impl Launcher {
         }
         let mut ready = polled.iter().map(|fd| !fd.revents().is_empty());
         let message = ready.next().unwrap_or(false);
-        Ok((message, ids.into_iter().zip(ready).filter(|(_, ended)| *ended).map(|(id, _)| id).collect()))
+        let guards = self.guarded.keys().zip(ready.skip(1));
+        Ok((message, guards.filter(|(_, gone)| *gone).map(|(worker, _)| *worker).collect()))
     }
 
-    fn obey(&mut self, buffer: &mut [u8; PACKET_MAX]) -> Result<(), ChannelError> {
+    fn obey(&mut self, buffer: &mut [u8]) -> Result<(), ChannelError> {
         let (message, descriptors) = self.host.receive::<ToLauncher>(buffer)?;
         match message {
             ToLauncher::Spawn { worker, image } => self.spawn(worker, image, descriptors),
@@ -162,9 +209,9 @@ impl Launcher {
             .and_then(|descriptors| self.fork(image, descriptors));
         match forked {
             Ok((pid, pidfd)) => {
-                self.host.send_with(&FromLauncher::Spawned { worker }, &[pidfd.as_fd()])?;
-                self.workers.insert(worker, Worker { pid, pidfd });
-                Ok(())
+                self.workers.insert(pid.as_raw_pid(), worker);
+                let pid = pid.as_raw_pid().cast_unsigned();
+                self.host.send_with(&FromLauncher::Spawned { worker, pid }, &[pidfd.as_fd()])
             }
             Err((errno, what)) => {
                 let errno = errno.raw_os_error();
@@ -176,8 +223,8 @@ impl Launcher {
     fn fork(&self, image: Image, descriptors: [OwnedFd; 6]) -> Result<(Pid, OwnedFd), (Errno, String)> {
         let program = match image {
             Image::Wasm => None,
-            Image::Native => Some(self.open_program("hotcell-worker")?),
-            Image::Compiler => Some(self.open_program("hotcell-compiler")?),
+            Image::Native => Some(&self.programs.native),
+            Image::Compiler => Some(&self.programs.compiler),
         };
         let pid = sys::fork().map_err(|errno| (errno, "fork".to_owned()))?;
         let Some(pid) = pid else {
@@ -194,14 +241,9 @@ impl Launcher {
         })
     }
 
-    fn open_program(&self, name: &str) -> Result<OwnedFd, (Errno, String)> {
-        let path = self.programs.join(name);
-        openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|errno| (errno, format!("open {}", path.display())))
-    }
-
     /// In the child: nothing of the launcher but its code and warm memory is left after this.
-    fn become_worker(&self, image: Image, program: Option<OwnedFd>, descriptors: &[OwnedFd; 6]) {
+    fn become_worker(&self, image: Image, program: Option<&OwnedFd>, descriptors: &[OwnedFd; 6]) {
+        sys::unblock_signals();
         let in_order: [BorrowedFd<'_>; 6] = descriptors.each_ref().map(AsFd::as_fd);
         // The program moves out of the way of the six numbers that a worker's descriptors take.
         let program = program.and_then(|program| fcntl_dupfd_cloexec(program, ABOVE_WORKER_DESCRIPTORS).ok());
@@ -215,17 +257,23 @@ impl Launcher {
         }
     }
 
-    fn bury(&mut self, worker: WorkerId) -> Result<(), ChannelError> {
-        let Some(Worker { pid, .. }) = self.workers.remove(&worker) else {
-            self.guarded.remove(&worker);
-            return Ok(());
-        };
-        let (status, usage) = sys::reap(pid)?;
-        self.host.send(&FromLauncher::Exited { worker, status, usage })
+    /// Reaps the children that have ended, and reports them.
+    fn bury(&mut self) -> Result<(), ChannelError> {
+        sys::forget_child_signals(&self.ended);
+        while let Some((pid, status, usage)) = sys::reap_any()? {
+            if let Some(worker) = self.workers.remove(&pid.as_raw_pid()) {
+                self.host.send(&FromLauncher::Exited { worker, status, usage })?;
+            }
+        }
+        Ok(())
     }
 
     fn kill_all(&self) {
-        for pidfd in self.workers.values().map(|worker| &worker.pidfd).chain(self.guarded.values()) {
+        // By number, which only this process could free, by reaping.
+        for pid in self.workers.keys().filter_map(|pid| Pid::from_raw(*pid)) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        for pidfd in self.guarded.values() {
             // One that has ended already answers ESRCH.
             let _ = pidfd_send_signal(pidfd, Signal::KILL);
         }

@@ -9,6 +9,7 @@
 pub mod confine;
 pub mod launcher;
 pub mod link;
+mod namespaces;
 pub mod native;
 pub mod start;
 mod sys;

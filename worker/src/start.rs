@@ -150,7 +150,7 @@ fn live<R: Runtime>(inherited: Inherited) -> Result<(), LinkError> {
         Ok(confined) => confined,
         Err(failure) => return fail(&setup, generation, failure),
     };
-    tell(&setup, generation, FromWorker::Confined(confined.evidence().clone()))?;
+    tell(&setup, generation, FromWorker::Confined(confined.statement().clone()))?;
     drop(setup);
 
     let spin = Duration::from_micros(started.start.spin_us.into());
@@ -182,7 +182,8 @@ fn live<R: Runtime>(inherited: Inherited) -> Result<(), LinkError> {
 
 /// What the host sent on the setup channel before this process existed: orders, channel, artifact, output.
 fn receive_start(setup: &Channel) -> Result<(Started, Generation, OwnedFd), LinkError> {
-    let mut buffer = Box::new([0; PACKET_MAX]);
+    // No longer than the packet, since each touched page costs a fresh process more than the question.
+    let mut buffer = vec![0; setup.next_len()?.min(PACKET_MAX)];
     let (Envelope { generation, message }, descriptors) = setup.receive::<Envelope<ToWorker>>(&mut buffer)?;
     let ToWorker::Start(start) = message else {
         return Err(LinkError::Unexpected("a worker's first message is Start"));

@@ -109,11 +109,7 @@ pub(crate) fn reset_signals() {
         // SAFETY: SIG_DFL is a valid disposition; KILL, STOP and libc's own signals answer an error, which is fine.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
-    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset initialises the set that it is given.
-    unsafe { libc::sigemptyset(none.as_mut_ptr()) };
-    // SAFETY: the set was initialised above; a null old set is allowed.
-    unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) };
+    unblock_signals();
 }
 
 /// Makes a write to a pipe without a reader an error, as Rust programs expect, and not the end of the process.
@@ -144,13 +140,27 @@ fn last_errno() -> Errno {
 
 /// Waits for a child that has ended (wait4(2)).
 pub(crate) fn reap(pid: Pid) -> Result<(WaitStatus, Usage), Errno> {
+    let reaped = wait(pid.as_raw_pid(), 0)?;
+    reaped.map(|(_, status, usage)| (status, usage)).ok_or(Errno::CHILD)
+}
+
+/// Any child that has ended, if there is one.
+pub(crate) fn reap_any() -> Result<Option<(Pid, WaitStatus, Usage)>, Errno> {
+    match wait(-1, libc::WNOHANG) {
+        Err(Errno::CHILD) => Ok(None),
+        other => other,
+    }
+}
+
+fn wait(pid: i32, flags: i32) -> Result<Option<(Pid, WaitStatus, Usage)>, Errno> {
     let mut status = 0;
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: both pointers are valid for writing and live until after the call.
-    let reaped = unsafe { libc::wait4(pid.as_raw_pid(), &raw mut status, 0, usage.as_mut_ptr()) };
-    if reaped != pid.as_raw_pid() {
+    let reaped = unsafe { libc::wait4(pid, &raw mut status, flags, usage.as_mut_ptr()) };
+    if reaped < 0 {
         return Err(last_errno());
     }
+    let Some(pid) = Pid::from_raw(reaped) else { return Ok(None) };
     // SAFETY: all zeroes is a valid rusage, and the kernel filled it in.
     let usage = unsafe { usage.assume_init() };
     let ended = if libc::WIFSIGNALED(status) {
@@ -158,7 +168,48 @@ pub(crate) fn reap(pid: Pid) -> Result<(WaitStatus, Usage), Errno> {
     } else {
         WaitStatus::Exited { code: libc::WEXITSTATUS(status) }
     };
-    Ok((ended, to_usage(&usage)))
+    Ok(Some((pid, ended, to_usage(&usage))))
+}
+
+/// Has the end of children told by a descriptor (signalfd(2)) rather than by a handler.
+pub(crate) fn child_signals() -> Result<OwnedFd, Errno> {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set that it is given.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: the set was initialised above.
+    unsafe { libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD) };
+    // SAFETY: likewise; a null old set is allowed.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()) };
+    // SAFETY: the set is initialised, and -1 asks for a new descriptor.
+    match unsafe { libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) } {
+        -1 => Err(last_errno()),
+        // SAFETY: the kernel has just made this descriptor for us and nothing else owns it.
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+    }
+}
+
+/// Empties the descriptor of [`child_signals`]: several ends are told as one.
+pub(crate) fn forget_child_signals(signals: &OwnedFd) {
+    let mut told = [0; size_of::<libc::signalfd_siginfo>()];
+    while rustix::io::read(signals, &mut told).is_ok() {}
+}
+
+/// Unblocks all signals.
+pub(crate) fn unblock_signals() {
+    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set that it is given.
+    unsafe { libc::sigemptyset(none.as_mut_ptr()) };
+    // SAFETY: the set was initialised above; a null old set is allowed.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) };
+}
+
+/// Closes every descriptor from this number on (close_range(2)).
+pub(crate) fn close_from(first: u32) -> Result<(), Errno> {
+    // SAFETY: closes numbers that no code of this process has been given.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) } {
+        -1 => Err(last_errno()),
+        _ => Ok(()),
+    }
 }
 
 fn to_usage(usage: &libc::rusage) -> Usage {

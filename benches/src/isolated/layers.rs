@@ -50,7 +50,7 @@ fn key(plugin: &Plugin) -> String {
     let orders = &plugin.plan().orders;
     let uid = if orders.distinct_uid { "uid" } else { "no uid" };
     let landlock = match plugin.evidence() {
-        Some(evidence) => format!("Landlock {}", evidence.landlock_abi),
+        Some(evidence) => format!("Landlock {}", evidence.statement.landlock_abi),
         None => "Landlock not confirmed".to_owned(),
     };
     let absent = plugin.plan().facts.iter().filter(|fact| fact.topic == Topic::Absent);
@@ -122,11 +122,11 @@ fn seccomp(filters: &Filters) -> String {
 }
 
 fn confirmed(evidence: &Evidence) -> String {
-    let Evidence { landlock_abi, seccomp_filters, no_new_privs, capabilities, threads, descriptors, .. } =
-        evidence;
+    let Evidence { statement, seccomp_filters, no_new_privs, capabilities, threads, .. } = evidence;
+    let landlock_abi = statement.landlock_abi;
     format!(
         "Landlock ABI {landlock_abi}, seccomp filters before load {seccomp_filters}, no new privileges {no_new_privs}, \
          capabilities {capabilities:#x}, threads {threads}, descriptors {}",
-        descriptors.len()
+        statement.descriptors.len()
     )
 }

@@ -7,10 +7,10 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::Duration;
 
 use hotcell_protocol::launch::build_id;
-use hotcell_protocol::{Channel, ChannelError, FromLauncher, Image, PACKET_MAX, ToLauncher, WorkerId};
+use hotcell_protocol::{Channel, ChannelError, FromLauncher, Image, Namespace, PACKET_MAX, ToLauncher, WorkerId};
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::io::Interest;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::process::{End, Process};
 use super::program::Programs;
@@ -37,6 +37,7 @@ enum Command {
 
 #[derive(Debug)]
 struct Spawned {
+    pid: u32,
     pidfd: Arc<Watch<OwnedFd>>,
     report: oneshot::Receiver<End>,
 }
@@ -46,13 +47,15 @@ struct Spawned {
 pub(crate) struct Launcher {
     commands: mpsc::UnboundedSender<Command>,
     next: Arc<AtomicU64>,
+    namespaces: watch::Receiver<Vec<Namespace>>,
 }
 
 impl Launcher {
     /// Starts a launcher and the task that keeps one alive. The receiver closes when both are gone.
     pub(crate) async fn start(programs: Programs) -> Result<(Launcher, oneshot::Receiver<()>), Error> {
         let (orders, buried) = thread::start(programs)?;
-        let channel = make(&orders).await?;
+        let (channel, entered) = make(&orders).await?;
+        let (entered, namespaces) = watch::channel(entered);
         let (commands, inbox) = mpsc::unbounded_channel();
         let task = Task {
             orders,
@@ -60,9 +63,16 @@ impl Launcher {
             outbox: VecDeque::new(),
             pending: HashMap::new(),
             living: HashMap::new(),
+            namespaces: entered,
         };
         tokio::spawn(task.run(inbox));
-        Ok((Launcher { commands, next: Arc::new(AtomicU64::new(1)) }, buried))
+        Ok((Launcher { commands, next: Arc::new(AtomicU64::new(1)), namespaces }, buried))
+    }
+
+    /// The first namespace of these that the launcher has not entered.
+    pub(crate) fn lacks(&self, wanted: &[Namespace]) -> Option<Namespace> {
+        let entered = self.namespaces.borrow();
+        wanted.iter().copied().find(|namespace| !entered.contains(namespace))
     }
 
     /// Starts a worker. Dropping the future kills what it started.
@@ -70,8 +80,8 @@ impl Launcher {
         let worker = WorkerId(self.next.fetch_add(1, Ordering::Relaxed));
         let (answer, answered) = oneshot::channel();
         self.commands.send(Command::Spawn(worker, request, answer)).map_err(|_| Error::Shutdown)?;
-        let Spawned { pidfd, report } = answered.await.map_err(|_| Error::Shutdown)??;
-        Ok(Process { worker, pidfd, report, launcher: self.clone() })
+        let Spawned { pid, pidfd, report } = answered.await.map_err(|_| Error::Shutdown)??;
+        Ok(Process { worker, pid, pidfd, report, launcher: self.clone() })
     }
 
     /// Ends the task, and with it the launcher and every worker.
@@ -93,6 +103,8 @@ struct Task {
     outbox: VecDeque<(ToLauncher, Vec<OwnedFd>)>,
     pending: HashMap<WorkerId, oneshot::Sender<Result<Spawned, Error>>>,
     living: HashMap<WorkerId, Living>,
+    /// What the launcher has entered.
+    namespaces: watch::Sender<Vec<Namespace>>,
 }
 
 #[derive(Debug)]
@@ -165,9 +177,9 @@ impl Task {
     fn hear(&mut self, message: FromLauncher, mut descriptors: Vec<OwnedFd>) {
         match message {
             FromLauncher::Ready { .. } => {}
-            FromLauncher::Spawned { worker } => {
+            FromLauncher::Spawned { worker, pid } => {
                 match (self.pending.remove(&worker), descriptors.pop()) {
-                    (Some(answer), Some(pidfd)) => self.spawned(worker, pidfd, answer),
+                    (Some(answer), Some(pidfd)) => self.spawned(worker, pid, pidfd, answer),
                     (Some(answer), None) => {
                         // It ends by itself: the request's channels close with the error.
                         let source = rustix::io::Errno::MFILE.into();
@@ -192,7 +204,13 @@ impl Task {
         }
     }
 
-    fn spawned(&mut self, worker: WorkerId, pidfd: OwnedFd, answer: oneshot::Sender<Result<Spawned, Error>>) {
+    fn spawned(
+        &mut self,
+        worker: WorkerId,
+        pid: u32,
+        pidfd: OwnedFd,
+        answer: oneshot::Sender<Result<Spawned, Error>>,
+    ) {
         let (report, reported) = oneshot::channel();
         let polled = match watch(pidfd, Interest::READABLE) {
             Ok(polled) => Arc::new(polled),
@@ -204,7 +222,7 @@ impl Task {
         };
         self.living
             .insert(worker, Living { pidfd: Arc::clone(&polled), report: Some(report), forgotten: false });
-        if let Err(Ok(unwanted)) = answer.send(Ok(Spawned { pidfd: polled, report: reported })) {
+        if let Err(Ok(unwanted)) = answer.send(Ok(Spawned { pid, pidfd: polled, report: reported })) {
             let _ = pidfd_send_signal(&unwanted.pidfd.get_ref().0, Signal::KILL);
             self.living.entry(worker).and_modify(|living| living.forgotten = true);
         }
@@ -230,7 +248,9 @@ impl Task {
         if self.channel.is_some() {
             return Ok(());
         }
-        self.channel = Some(make(&self.orders).await?);
+        let (channel, entered) = make(&self.orders).await?;
+        self.channel = Some(channel);
+        self.namespaces.send_replace(entered);
         for (worker, living) in &self.living {
             let pidfd = living.pidfd.get_ref().0.try_clone();
             let pidfd = pidfd.map_err(|source| Error::io("guard a worker", source))?;
@@ -241,7 +261,7 @@ impl Task {
 }
 
 /// Has the thread make a launcher, and meets it.
-async fn make(orders: &std_mpsc::Sender<Order>) -> Result<Watch<Channel>, Error> {
+async fn make(orders: &std_mpsc::Sender<Order>) -> Result<(Watch<Channel>, Vec<Namespace>), Error> {
     let (answer, answered) = oneshot::channel();
     orders.send(answer).map_err(|_| Error::Shutdown)?;
     let channel = answered.await.map_err(|_| Error::Shutdown)??;
@@ -250,8 +270,10 @@ async fn make(orders: &std_mpsc::Sender<Order>) -> Result<Watch<Channel>, Error>
     let mut buffer = Box::new([0; PACKET_MAX]);
     let met = tokio::time::timeout(READY_TIME, receive(Some(&channel), &mut buffer)).await;
     match met {
-        Ok(Ok((FromLauncher::Ready { build }, _))) if build == build_id() => Ok(channel),
-        Ok(Ok((FromLauncher::Ready { build }, _))) => {
+        Ok(Ok((FromLauncher::Ready { build, namespaces }, _))) if build == build_id() => {
+            Ok((channel, namespaces))
+        }
+        Ok(Ok((FromLauncher::Ready { build, .. }, _))) => {
             let mine = build_id();
             Err(Error::launch(format!("the launcher is of build {build}, this library of build {mine}")))
         }
@@ -299,7 +321,7 @@ mod tests {
     use std::sync::mpsc;
 
     use hotcell_protocol::{Channel, FromLauncher, WorkerId};
-    use tokio::sync::oneshot;
+    use tokio::sync::{oneshot, watch};
 
     use super::{Spawned, Task};
     use crate::error::Error;
@@ -315,11 +337,12 @@ mod tests {
             outbox: VecDeque::new(),
             pending: HashMap::from([(WorkerId(1), answer)]),
             living: HashMap::new(),
+            namespaces: watch::Sender::new(Vec::new()),
         };
         (task, answered)
     }
 
-    const SPAWNED: FromLauncher = FromLauncher::Spawned { worker: WorkerId(1) };
+    const SPAWNED: FromLauncher = FromLauncher::Spawned { worker: WorkerId(1), pid: 1 };
 
     #[tokio::test]
     async fn a_worker_whose_descriptor_did_not_fit_fails_its_request_alone() {

@@ -30,6 +30,7 @@ pub(crate) struct End {
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(super) worker: WorkerId,
+    pub(super) pid: u32,
     pub(super) pidfd: Arc<Watch<OwnedFd>>,
     pub(super) report: oneshot::Receiver<End>,
     pub(super) launcher: Launcher,
@@ -52,7 +53,12 @@ impl Process {
         Killer(Arc::clone(&self.pidfd))
     }
 
-    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+    /// Its number; only good while the pidfd says that the process lives.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.get_ref().0.as_fd()
     }
 

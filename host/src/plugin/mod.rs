@@ -47,8 +47,7 @@ struct Inner {
 
 impl Plugin {
     /// Starts the plugin's tasks; waits until its workers are ready, unless it is a command.
-    pub(crate) async fn start(shared: Arc<Shared>, prepared: Prepared) -> Result<Plugin, Error> {
-        let prepared = Arc::new(prepared);
+    pub(crate) async fn start(shared: Arc<Shared>, prepared: Arc<Prepared>) -> Result<Plugin, Error> {
         let limits = &prepared.plan.orders.limits;
         let command = prepared.plan.orders.runtime == Runtime::Command;
         let seats = prepared.manifest.instances();

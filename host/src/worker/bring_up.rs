@@ -4,12 +4,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use hotcell_protocol::{
-    Channel, ChannelError, Envelope, Evidence, Failure, Filters, FromWorker, Generation, Image, PACKET_MAX,
-    Place, Start, ToWorker,
+    Channel, ChannelError, Envelope, Evidence, Failure, Filters, FromWorker, Generation, Image,
+    Place, Start, Statement, ToWorker,
 };
 use tokio::io::Interest;
 
-use super::evidence::{Expected, pid_of, read_status};
+use super::evidence::{Expected, read_status};
 use super::supervisor::Supervisor;
 use super::{Blueprint, Broken, Incoming, Particulars, Placement, STARTING, StopTask, Worker};
 use crate::broker::Broker;
@@ -23,6 +23,9 @@ const DESCRIPTORS: [u32; 7] = [0, 1, 2, 3, 4, 5, 7];
 
 /// The compiler has its output, too.
 const COMPILER_DESCRIPTORS: [u32; 8] = [0, 1, 2, 3, 4, 5, 7, 8];
+
+/// Longest message of a worker on its setup channel, in bytes: a failure's text is at most 4 KiB.
+const STATEMENT_MAX: usize = 8 << 10;
 
 /// Why a worker is not ready.
 #[derive(Debug)]
@@ -82,10 +85,7 @@ impl Worker {
         loop {
             match self.hear(&setup).await? {
                 (FromWorker::Listener, descriptors) => self.supervise(descriptors)?,
-                (FromWorker::Confined(evidence), _) => {
-                    self.verify(&evidence)?;
-                    return Ok(evidence);
-                }
+                (FromWorker::Confined(statement), _) => return self.verify(statement),
                 (FromWorker::Failed(failure), _) => return Err(StartFault::Failed(failure)),
                 _ => return Err(Broken::Breach("an unexpected message before load".to_owned()).into()),
             }
@@ -93,7 +93,7 @@ impl Worker {
     }
 
     async fn hear(&self, setup: &Watch<Channel>) -> Result<(FromWorker, Vec<OwnedFd>), StartFault> {
-        let mut buffer = Box::new([0; PACKET_MAX]);
+        let mut buffer = [0; STATEMENT_MAX];
         loop {
             let mut guard = tokio::select! {
                 biased;
@@ -117,9 +117,8 @@ impl Worker {
         else {
             return Err(Broken::Breach("a listener that was not ordered".to_owned()).into());
         };
-        let pid = pid_of(self.process.pidfd()).map_err(host("identify a worker"))?;
         let supervisor = Supervisor {
-            judge: hotcell_policy::for_pid(judge, pid),
+            judge: hotcell_policy::for_pid(judge, self.process.pid()),
             stage: self.stage.clone(),
             record: Arc::clone(&self.record),
         };
@@ -127,7 +126,7 @@ impl Worker {
         Ok(())
     }
 
-    fn verify(&mut self, evidence: &Evidence) -> Result<(), StartFault> {
+    fn verify(&mut self, statement: Statement) -> Result<Evidence, StartFault> {
         let supervised = matches!(self.blueprint.orders.filters, Filters::Supervised { .. });
         if supervised && self.supervisor.is_none() {
             return Err(self.mismatch("it sent no listener"));
@@ -138,12 +137,14 @@ impl Worker {
             identity: self.blueprint.identity,
             descriptors: if compiler { &COMPILER_DESCRIPTORS } else { &DESCRIPTORS },
         };
-        expected.check(evidence).map_err(|what| self.mismatch(&what))?;
-        let (pid, status) = read_status(self.process.pidfd()).map_err(host("read a worker's status"))?;
-        expected.check_status(&status).map_err(|what| self.mismatch(&what))?;
-        let placement = Placement::new(pid, self.process.shared_pidfd(), !self.blueprint.spin.is_zero());
+        let pidfd = self.process.shared_pidfd();
+        let status =
+            read_status(self.process.pid(), pidfd.get_ref()).map_err(host("read a worker's status"))?;
+        let checked = expected.check(statement, self.process.pid(), &status);
+        let evidence = checked.map_err(|what| self.mismatch(&what))?;
+        let placement = Placement::new(self.process.pid(), pidfd, !self.blueprint.spin.is_zero());
         self.line.iter_mut().for_each(|line| *line.placement() = placement.clone());
-        Ok(())
+        Ok(evidence)
     }
 
     fn mismatch(&self, what: &str) -> StartFault {

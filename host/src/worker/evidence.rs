@@ -1,11 +1,13 @@
 //! Checks that a worker is confined as ordered: what it read back itself, and what `/proc` tells the host.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::OwnedFd;
 
 use hotcell_protocol::launch::build_id;
-use hotcell_protocol::{Evidence, Orders};
+use hotcell_protocol::{Evidence, Orders, Statement};
 
 use crate::identity::Identity;
+use crate::sys::pidfd::lives;
+use crate::sys::watch::Polled;
 
 /// `Seccomp:` of a process in filter mode.
 const FILTER_MODE: u32 = 2;
@@ -30,59 +32,76 @@ impl Expected<'_> {
         }
     }
 
-    /// Compares the worker's own evidence; the error names the first fact that differs.
-    pub(crate) fn check(&self, evidence: &Evidence) -> Result<(), String> {
+    /// Compares what a worker says of itself and what the kernel says of it with the orders; the error names the first
+    /// fact that differs.
+    pub(crate) fn check(&self, statement: Statement, pid: u32, status: &str) -> Result<Evidence, String> {
         let (uid, gid) = self.ids();
-        // In a user namespace of its own a worker sees itself as it was mapped.
-        let identity_told = self.identity.is_some() || self.orders.namespaces.is_empty();
-        let foreign = evidence.descriptors.iter().find(|fd| !self.descriptors.contains(fd));
-        let groups_allowed = if self.identity.is_some() { 0 } else { u32::MAX };
+        let own = self.identity.is_some();
+        let orders = self.orders;
+        let status = Status(status);
+        let evidence = Evidence {
+            uid: status.one_id("Uid")?,
+            gid: status.one_id("Gid")?,
+            groups: u32::try_from(status.numbers("Groups", 10)?.len()).unwrap_or(u32::MAX),
+            capabilities: status.capabilities(own)?,
+            no_new_privs: status.number("NoNewPrivs")? == 1,
+            seccomp_mode: status.number("Seccomp")?,
+            // Kernels before 5.9 do not count.
+            seccomp_filters: status.number("Seccomp_filters").unwrap_or(1),
+            threads: status.number("Threads")?,
+            pid,
+            statement,
+        };
+        let said = &evidence.statement;
         let facts: [(&str, bool); 11] = [
-            ("build", evidence.build == build_id()),
-            ("uid", !identity_told || evidence.uid == uid),
-            ("gid", !identity_told || evidence.gid == gid),
-            ("supplementary groups", evidence.groups <= groups_allowed),
+            ("build", said.build == build_id()),
+            ("uid", evidence.uid == uid),
+            ("gid", evidence.gid == gid),
+            ("supplementary groups", !own || evidence.groups == 0),
             ("capabilities", evidence.capabilities == 0),
             ("no_new_privs", evidence.no_new_privs),
-            ("Landlock ABI", evidence.landlock_abi == self.orders.landlock.abi),
+            ("Landlock ABI", said.landlock_abi == orders.landlock.abi),
             ("seccomp", evidence.seccomp_mode == FILTER_MODE && evidence.seccomp_filters > 0),
             ("threads", evidence.threads == 1),
-            ("dumpable", evidence.dumpable == self.orders.dumpable),
-            ("refused acts", evidence.refused.len() >= ACTS && evidence.refused.iter().all(|r| r.errno != 0)),
+            ("dumpable", said.dumpable == orders.dumpable),
+            ("refused acts", said.refused.len() >= ACTS && said.refused.iter().all(|r| r.errno != 0)),
         ];
+        let foreign = said.descriptors.iter().find(|fd| !self.descriptors.contains(fd));
         match (facts.iter().find(|(_, holds)| !holds), foreign) {
             (Some((fact, _)), _) => Err(format!("its {fact} is not as ordered")),
             (None, Some(fd)) => Err(format!("it holds descriptor {fd}")),
-            (None, None) => Ok(()),
+            (None, None) => Ok(evidence),
+        }
+    }
+}
+
+/// `/proc/PID/status`.
+struct Status<'t>(&'t str);
+
+impl Status<'_> {
+    fn numbers(&self, key: &str, base: u32) -> Result<Vec<u64>, String> {
+        numbers(self.0, key, base).ok_or_else(|| format!("the kernel tells no {key} of it"))
+    }
+
+    fn number(&self, key: &str) -> Result<u32, String> {
+        let first = self.numbers(key, 10)?.first().copied();
+        first.and_then(|number| u32::try_from(number).ok()).ok_or_else(|| format!("the kernel tells no {key} of it"))
+    }
+
+    /// Real, effective, saved and file-system id, which must all be one.
+    fn one_id(&self, key: &str) -> Result<u32, String> {
+        let ids = self.numbers(key, 10)?;
+        let first = self.number(key)?;
+        if ids.len() == 4 && ids.iter().all(|id| *id == u64::from(first)) {
+            Ok(first)
+        } else {
+            Err(format!("its {key} is not one id"))
         }
     }
 
-    /// Compares what the kernel tells the host about the process.
-    pub(crate) fn check_status(&self, status: &str) -> Result<(), String> {
-        let (uid, gid) = self.ids();
-        let numbers = |key: &str, base: u32| numbers(status, key, base);
-        let four = |id: u32| Some(vec![u64::from(id); 4]);
-        let none = |key: &str| numbers(key, 16).is_some_and(|sets| sets.iter().all(|set| *set == 0));
-        let facts = [
-            ("Uid", numbers("Uid", 10) == four(uid)),
-            ("Gid", numbers("Gid", 10) == four(gid)),
-            ("Groups", self.identity.is_none() || numbers("Groups", 10) == Some(Vec::new())),
-            ("NoNewPrivs", numbers("NoNewPrivs", 10) == Some(vec![1])),
-            ("Seccomp", numbers("Seccomp", 10) == Some(vec![u64::from(FILTER_MODE)])),
-            (
-                "Seccomp_filters",
-                numbers("Seccomp_filters", 10).is_none_or(|n| n.first().is_some_and(|count| *count >= 1)),
-            ),
-            ("Threads", numbers("Threads", 10) == Some(vec![1])),
-            ("CapInh", none("CapInh")),
-            ("CapPrm", none("CapPrm")),
-            ("CapEff", none("CapEff")),
-            ("CapAmb", none("CapAmb")),
-        ];
-        match facts.iter().find(|(_, holds)| !holds) {
-            Some((fact, _)) => Err(format!("{fact} of the process is not as ordered")),
-            None => Ok(()),
-        }
+    fn capabilities(&self, with_bounding: bool) -> Result<u64, String> {
+        let sets = ["CapInh", "CapPrm", "CapEff", "CapAmb"].into_iter().chain(with_bounding.then_some("CapBnd"));
+        sets.map(|set| self.numbers(set, 16)).try_fold(0, |union, set| Ok(set?.iter().fold(union, |a, b| a | b)))
     }
 }
 
@@ -92,45 +111,44 @@ fn numbers(status: &str, key: &str, base: u32) -> Option<Vec<u64>> {
     line.split_whitespace().map(|word| u64::from_str_radix(word, base).ok()).collect()
 }
 
-/// The number and `/proc/PID/status` of the process behind a pidfd. The number is used only while the pidfd says that it is still the
+/// `/proc/PID/status` of the process behind a pidfd. The number is used only while the pidfd says that it is still the
 /// same process.
-pub(crate) fn read_status(pidfd: BorrowedFd<'_>) -> std::io::Result<(u32, String)> {
-    let pid = pid_of(pidfd)?;
+pub(crate) fn read_status(pid: u32, pidfd: &Polled<OwnedFd>) -> std::io::Result<String> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     // The number cannot have been used again if the process still lives now.
-    if pid_of(pidfd)? == pid { Ok((pid, status)) } else { Err(std::io::ErrorKind::NotFound.into()) }
-}
-
-/// The process id behind a pidfd, in this PID namespace.
-pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> std::io::Result<u32> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
-    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
-    pid.ok_or_else(|| std::io::ErrorKind::NotFound.into())
+    if lives(pidfd) { Ok(status) } else { Err(std::io::ErrorKind::NotFound.into()) }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
-    use super::{numbers, pid_of, read_status};
+    use super::{Status, numbers, read_status};
+    use crate::sys::watch::Polled;
 
     #[test]
-    fn a_pidfd_leads_to_the_status_of_its_process() {
-        let me = pidfd_open(getpid(), PidfdFlags::empty()).expect("opens");
-        assert_eq!(pid_of(me.as_fd()).expect("reads"), std::process::id());
-        let (_, status) = read_status(me.as_fd()).expect("reads");
+    fn a_pidfd_vouches_for_the_status_of_its_process() {
+        let me = Polled(pidfd_open(getpid(), PidfdFlags::empty()).expect("opens"));
+        let status = read_status(std::process::id(), &me).expect("reads");
         assert!(numbers(&status, "Threads", 10).expect("a number").first().expect("one") >= &1);
         assert_eq!(numbers(&status, "Uid", 10).expect("numbers").len(), 4);
         assert_eq!(numbers(&status, "Nothing", 10), None);
+        let mut child = std::process::Command::new("true").spawn().expect("starts");
+        let pid = child.id();
+        let raw = rustix::process::Pid::from_child(&child);
+        let gone = Polled(pidfd_open(raw, PidfdFlags::empty()).expect("opens"));
+        child.wait().expect("ends");
+        assert!(read_status(pid, &gone).is_err(), "whoever has the number now");
     }
 
     #[test]
     fn status_lines_are_numbers_or_nothing() {
-        let status = "Groups:\t \nCapEff:\t000001ffffffffff\nSeccomp_filters:\tx\n";
+        let status = "Groups:\t \nCapEff:\t000001ffffffffff\nSeccomp_filters:\tx\nUid:\t1\t1\t1\t0\nGid:\t7\t7\t7\t7\n";
         assert_eq!(numbers(status, "Groups", 10), Some(Vec::new()));
         assert_eq!(numbers(status, "CapEff", 16), Some(vec![0x1ff_ffff_ffff]));
         assert_eq!(numbers(status, "Seccomp_filters", 10), None);
+        assert!(Status(status).one_id("Uid").is_err(), "they differ");
+        assert_eq!(Status(status).one_id("Gid"), Ok(7));
+        assert!(Status(status).capabilities(false).is_err(), "the others are missing");
     }
 }

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hotcell_protocol::{CallId, Channel, Generation, Image, Orders, ring};
+use hotcell_protocol::{CallId, Channel, Generation, Image, Orders, Runtime, ring};
 use tokio::task::AbortHandle;
 
 use crate::broker::{Answer, Broker, HostCallContext};
@@ -29,7 +29,7 @@ use crate::log::Logger;
 use crate::package::artifact::Sealed;
 use crate::places::{Places, Scratch};
 use crate::reentry::Chain;
-use crate::stdio::{CommandIo, Pumps, connect};
+use crate::stdio::{CommandIo, Pumps, connect, silence};
 pub(crate) use bells::{Bells, stirs_within};
 pub(crate) use bring_up::StartFault;
 use line::STARTING;
@@ -121,10 +121,14 @@ impl Worker {
         io: CommandIo,
     ) -> Result<Worker, Error> {
         let Blueprint { plugin, orders, package, identity, .. } = blueprint.as_ref();
+        if let Some(namespace) = surroundings.launcher.lacks(&orders.namespaces) {
+            return Err(crate::start::no_namespace(namespace));
+        }
         let generation = particulars.generation;
         let places = surroundings.places.prepare(orders, package.as_deref(), plugin, *identity).await?;
         let logger = Logger::new(plugin, generation, orders.limits.log_rate);
-        let ([stdin, stdout, stderr], pumps) = connect(io, &logger)?;
+        let mute = orders.runtime == Runtime::Core;
+        let ([stdin, stdout, stderr], pumps) = if mute { silence()? } else { connect(io, &logger)? };
         let (setup, setup_far) = Channel::pair().map_err(|error| Error::launch(error.to_string()))?;
         let failed = |errno: rustix::io::Errno| Error::io("make a worker's channel", errno.into());
         let (ends, memory) = ring::create().map_err(failed)?;

@@ -1,14 +1,14 @@
-//! Who the worker is: its own uid and gid where the host is root, no group, no capability, no new privilege.
+//! Who the worker is: its own uid and gid where the host is root, no group, no capability, no new privilege. The launcher
+//! has emptied the bounding set already.
 //!
 //! As an ordinary user the uid stays the user's own, which same-uid processes could abuse through what Landlock does not
 //! govern; seccomp carries those cases.
 
 use hotcell_protocol::{Failure, Step};
-use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set,
-    set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities, set_no_new_privs,
+    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
 use super::failed;
@@ -32,27 +32,8 @@ pub(super) fn become_nobody(distinct: bool, identity: Option<(u32, u32)>) -> Res
 }
 
 fn switch(uid: u32, gid: u32) -> Result<(), Failure> {
-    empty_bounding_set()?;
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     set_thread_groups(&[]).map_err(failed(Step::Identity, "drop the supplementary groups"))?;
     set_thread_res_gid(gid, gid, gid).map_err(failed(Step::Identity, format!("become gid {gid}")))?;
     set_thread_res_uid(uid, uid, uid).map_err(failed(Step::Identity, format!("become uid {uid}")))
-}
-
-/// Drops every capability that this kernel knows; the first number that it does not know is one past the last.
-///
-/// The evidence shows the set again, so a gap in the numbers would not go unseen.
-fn empty_bounding_set() -> Result<(), Failure> {
-    for bit in 0..u64::BITS {
-        match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
-            Ok(()) => {}
-            Err(Errno::INVAL) if bit > 0 => break,
-            Err(errno) => {
-                return Err(
-                    failed(Step::Identity, format!("remove capability {bit} from the bounding set"))(errno),
-                );
-            }
-        }
-    }
-    Ok(())
 }

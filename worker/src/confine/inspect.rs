@@ -1,111 +1,29 @@
-//! Evidence: what the kernel says of this process after it confined itself, and what it refuses.
+//! What a process can say of its own confinement: its descriptors, and what the kernel refuses it.
 
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{BorrowedFd, RawFd};
 
-use hotcell_protocol::{Evidence, Failure, Orders, Refusal, Resource, Rlimit, Step, launch::build_id};
+use hotcell_protocol::{Failure, Orders, Refusal, Statement, Step, launch::build_id};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType};
 
-/// `/proc/self/status`, opened while that is still possible; each read shows the state at that moment.
-pub(super) struct ProcessStatus {
-    file: File,
-    /// The highest descriptor that was open at the start: none above it can have come since, but those that this
-    /// process opened itself, which lie below its limit.
-    highest: u32,
+/// No worker is given a descriptor with this number or a higher one.
+const BEYOND: u32 = 16;
+
+/// Closes every descriptor that no worker is given, whoever left it open.
+pub(super) fn close_the_rest() -> Result<(), Failure> {
+    crate::sys::close_from(BEYOND).map_err(super::failed(Step::Limits, "close what was inherited"))
 }
 
-impl ProcessStatus {
-    pub(super) fn open() -> Result<ProcessStatus, Failure> {
-        let opened = File::open("/proc/self/status").and_then(|file| {
-            let highest = highest_descriptor()?;
-            Ok(ProcessStatus { file, highest })
-        });
-        opened.map_err(|error| failure(format!("failed to read /proc/self: {error}")))
-    }
-
-    fn read(mut self) -> Result<String, Failure> {
-        let mut text = String::new();
-        match self.file.read_to_string(&mut text) {
-            Ok(_) => Ok(text),
-            Err(error) => Err(failure(format!("failed to read /proc/self/status: {error}"))),
-        }
-    }
-}
-
-/// Reads the state back and tries two forbidden acts.
-pub(super) fn evidence(status: ProcessStatus, dumpable: bool, orders: &Orders) -> Result<Evidence, Failure> {
-    let highest = status.highest;
-    let text = status.read()?;
-    let line = |name: &str| value(&text, name);
-    Ok(Evidence {
+/// Looks at the descriptors, and tries two forbidden acts.
+pub(super) fn statement(dumpable: bool, orders: &Orders) -> Result<Statement, Failure> {
+    Ok(Statement {
         build: build_id(),
-        pid: number(line("Pid")?)?,
-        uid: one_id(line("Uid")?)?,
-        gid: one_id(line("Gid")?)?,
-        groups: u32::try_from(line("Groups")?.split_whitespace().count()).unwrap_or(u32::MAX),
-        capabilities: capabilities(&text, orders.distinct_uid)?,
-        no_new_privs: line("NoNewPrivs")? == "1",
         landlock_abi: orders.landlock.abi,
-        seccomp_mode: number(line("Seccomp")?)?,
-        seccomp_filters: number(line("Seccomp_filters")?)?,
-        threads: number(line("Threads")?)?,
         dumpable,
-        descriptors: open_descriptors(highest, &orders.rlimits),
+        descriptors: (0..BEYOND).filter(|fd| is_open(*fd)).collect(),
         refused: vec![refused_open()?, refused_socket()?],
     })
-}
-
-fn capabilities(status: &str, with_bounding: bool) -> Result<u64, Failure> {
-    let mut sets = vec!["CapInh", "CapPrm", "CapEff", "CapAmb"];
-    sets.extend(with_bounding.then_some("CapBnd"));
-    let mut union = 0;
-    for set in sets {
-        let bits = value(status, set)?;
-        union |= u64::from_str_radix(bits, 16)
-            .map_err(|_| failure(format!("{set} is not hexadecimal: {bits}")))?;
-    }
-    Ok(union)
-}
-
-fn value<'t>(status: &'t str, name: &str) -> Result<&'t str, Failure> {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-        .map(str::trim)
-        .ok_or_else(|| failure(format!("/proc/self/status has no {name} line; Linux 5.9 or later shows it")))
-}
-
-fn number(text: &str) -> Result<u32, Failure> {
-    text.parse().map_err(|_| failure(format!("not a number in /proc/self/status: {text}")))
-}
-
-/// Real, effective, saved and file-system id, which must all be one.
-fn one_id(text: &str) -> Result<u32, Failure> {
-    let mut ids = text.split_whitespace();
-    let first = ids.next().unwrap_or_default();
-    if ids.any(|id| id != first) {
-        return Err(failure(format!("real, effective and saved id differ: {text}")));
-    }
-    number(first)
-}
-
-fn highest_descriptor() -> std::io::Result<u32> {
-    let mut highest = 0;
-    for entry in std::fs::read_dir("/proc/self/fd")? {
-        let number = entry?.file_name().to_str().and_then(|name| name.parse().ok());
-        highest = highest.max(number.unwrap_or(u32::MAX));
-    }
-    Ok(highest)
-}
-
-fn open_descriptors(highest: u32, rlimits: &[Rlimit]) -> Vec<u32> {
-    let limit =
-        rlimits.iter().find(|limit| limit.resource == Resource::NoFile).map_or(0, |limit| limit.value);
-    let last = u32::try_from(limit).unwrap_or(u32::MAX).max(highest);
-    (0..=last).filter(|fd| is_open(*fd)).collect()
 }
 
 #[allow(unsafe_code, reason = "asks about descriptor numbers that this process may not own")]

@@ -8,10 +8,9 @@ mod identity;
 mod inspect;
 mod landlock;
 mod limits;
-mod namespaces;
 mod seccomp;
 
-use hotcell_protocol::{Channel, Evidence, Failure, Filters, Generation, Orders, Step};
+use hotcell_protocol::{Channel, Failure, Filters, Generation, Orders, Statement, Step};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
 
@@ -20,13 +19,13 @@ use crate::start::Started;
 /// Proof that the Load stage is in force in this process. Only `confine` makes one.
 #[derive(Debug)]
 pub struct Confined {
-    evidence: Evidence,
+    statement: Statement,
 }
 
 impl Confined {
-    /// What the kernel said.
-    pub fn evidence(&self) -> &Evidence {
-        &self.evidence
+    /// What this process can say of it.
+    pub fn statement(&self) -> &Statement {
+        &self.statement
     }
 
     /// Applies the Run stage: nothing that only loading needs is possible any more.
@@ -51,16 +50,14 @@ pub(crate) fn confine(
     generation: Generation,
 ) -> Result<Confined, Failure> {
     let orders = &started.start.orders;
-    let status = inspect::ProcessStatus::open()?;
+    inspect::close_the_rest()?;
     limits::apply(&orders.rlimits)?;
-    namespaces::enter(&orders.namespaces)?;
     identity::become_nobody(orders.distinct_uid, started.start.identity)?;
     let ruleset = landlock::prepare(&orders.landlock, &started.start.places)?;
     let dumpable = set_dumpable(orders.dumpable)?;
     landlock::enforce(ruleset)?;
     seccomp::install(&orders.filters, setup, generation)?;
-    let evidence = inspect::evidence(status, dumpable, orders)?;
-    Ok(Confined { evidence })
+    Ok(Confined { statement: inspect::statement(dumpable, orders)? })
 }
 
 /// Sets PR_SET_DUMPABLE; returns what the kernel says of it afterwards.

@@ -16,7 +16,16 @@ pub fn warm() -> Result<(), String> {
     crate::command::linker()?;
     crate::imports::linker()?;
     Engine::tls_eager_initialize();
+    know_the_processor();
     Ok(())
+}
+
+/// Has the libraries that mapping compiled code goes through ask the processor now what it can do: in a virtual machine
+/// each question costs microseconds, and every fresh worker would ask again.
+fn know_the_processor() {
+    let _ = memchr::memchr(b'w', b"warm");
+    #[cfg(target_arch = "x86_64")]
+    let _ = std::arch::is_x86_feature_detected!("avx2");
 }
 
 /// The engine, made by [`warm`].

@@ -1,0 +1,50 @@
+//! Namespaces apart from the host's (namespaces(7)), entered once by the launcher, for all of its workers.
+//!
+//! They keep workers away from the host's network, queues and host name, not from each other: what would let one reach
+//! another there (sockets, queues) no syscall set holds, and each worker has a Landlock layer of its own. One network
+//! namespace for each worker would cost every launch 0.3 to 4 ms.
+//!
+//! A user namespace is not an identity: outside it the process keeps the user's uid. It is entered only because an
+//! ordinary user needs it to enter the others.
+
+use hotcell_protocol::Namespace;
+use rustix::io::Errno;
+use rustix::thread::UnshareFlags;
+
+use crate::sys;
+
+const OTHERS: [Namespace; 3] = [Namespace::Ipc, Namespace::Network, Namespace::Uts];
+
+/// Enters what this system allows, all or nothing, and says what that is. The host refuses plans that ask for more.
+pub(crate) fn enter() -> Vec<Namespace> {
+    let others = OTHERS.iter().map(to_kernel).fold(UnshareFlags::empty(), UnshareFlags::union);
+    if sys::unshare(others).is_ok() {
+        return OTHERS.to_vec();
+    }
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    // The kernel refuses both together or neither: there is no half to undo.
+    if sys::unshare(others | UnshareFlags::NEWUSER).is_err() {
+        return Vec::new();
+    }
+    let mapped = write("/proc/self/setgroups", "deny")
+        .and_then(|()| write("/proc/self/uid_map", &format!("{0} {0} 1", uid.as_raw())))
+        .and_then(|()| write("/proc/self/gid_map", &format!("{0} {0} 1", gid.as_raw())));
+    match mapped {
+        Ok(()) => [Namespace::User].into_iter().chain(OTHERS).collect(),
+        // Unmapped ids: no worker that asks for namespaces starts, and no other works, which the host reports.
+        Err(_) => Vec::new(),
+    }
+}
+
+fn to_kernel(namespace: &Namespace) -> UnshareFlags {
+    match namespace {
+        Namespace::User => UnshareFlags::NEWUSER,
+        Namespace::Ipc => UnshareFlags::NEWIPC,
+        Namespace::Network => UnshareFlags::NEWNET,
+        Namespace::Uts => UnshareFlags::NEWUTS,
+    }
+}
+
+fn write(path: &str, text: &str) -> Result<(), Errno> {
+    std::fs::write(path, text).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
