@@ -136,6 +136,8 @@ pub(super) enum Look {
 pub(super) struct Lead {
     pub(super) seat: usize,
     pub(super) bells: Arc<Bells>,
+    /// Something came while somebody else was to be woken for it: to be looked at before the first sleep.
+    pub(super) stirs: bool,
 }
 
 /// A host call to answer.
@@ -617,7 +619,7 @@ impl State {
         let (seat, serving) = self.leaderless(call)?;
         serving.led = true;
         serving.line.listen(Wake::Second);
-        Some(Lead { seat, bells: Arc::clone(&serving.bells) })
+        Some(Lead { seat, bells: Arc::clone(&serving.bells), stirs: serving.line.stirs() })
     }
 
     /// The healthy worker that has a call, if no blocking caller leads there.

@@ -40,8 +40,10 @@ pub(super) fn run(plugin: &Plugin, call: &Arc<Call>, runtime: &Handle) -> Answer
 /// Takes replies until the caller's own is among them, or the actor must act first.
 fn take_replies(plugin: &Plugin, call: &Arc<Call>, runtime: &Handle, lead: &Lead) {
     let exchange = &plugin.inner.exchange;
+    let mut stirs = lead.stirs;
     loop {
-        if lead.bells.sleep(exchange.spin, || exchange.watcher(lead.seat)).is_err() {
+        let stirred = std::mem::take(&mut stirs);
+        if !stirred && lead.bells.sleep(exchange.spin, || exchange.watcher(lead.seat)).is_err() {
             return exchange.give_lead_back(lead.seat);
         }
         // Everything that is there; the last look sees to it that the worker rings again.

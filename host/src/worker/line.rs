@@ -392,9 +392,10 @@ impl Line {
         self.accept(message, payload, running)
     }
 
-    /// Whether anything has arrived since the last look.
+    /// Whether anything has arrived since the last look: a message, or more of the payload that is on its way.
     pub(crate) fn stirs(&self) -> bool {
-        self.receiver.stirs()
+        let more = || self.receiver.bulk_there().map_or(true, |count| count > 0);
+        self.receiver.stirs() || (self.partial.is_some() && more())
     }
 
     fn tell_of_room(&self) {
