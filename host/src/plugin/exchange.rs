@@ -99,8 +99,6 @@ enum Fate {
     Abandoned,
     /// It has ended, and its reply will be dropped.
     Orphaned,
-    /// It was taken back: no reply comes.
-    Withdrawn,
 }
 
 /// Why a worker cannot go on.
@@ -538,7 +536,9 @@ impl Exchange {
         }
         let Some((index, place)) = state.find(call) else { return };
         if state.withdraw(index, place) {
+            let waker = self.deliver(&mut state);
             drop(state);
+            waker.iter().for_each(Waker::wake);
             call.end(Err(error)).tell();
         } else if let Some(at) = running(&mut state, index, place) {
             self.arm(&mut state, at);
@@ -555,9 +555,11 @@ impl Exchange {
                 self.tell(index);
             }
         }
+        let waker = if ended.is_empty() { None } else { self.deliver(&mut state) };
         state.armed = state.next_look(now);
         let armed = state.armed;
         drop(state);
+        waker.iter().for_each(Waker::wake);
         ended.into_iter().for_each(Ending::tell);
         armed
     }
@@ -637,20 +639,21 @@ impl State {
         })
     }
 
-    /// Takes a delivered call out of the game if its worker has not begun with it, or runs another one.
+    /// Takes a delivered call out of the game if its worker has not begun with it, or runs another one. Whoever asks for
+    /// this delivers what waits for the place.
     fn withdraw(&mut self, index: usize, place: usize) -> bool {
         let Some(seat) = self.seats.get_mut(index) else { return false };
-        let running = seat.running();
         let (Some(delivered), Some(serving)) = (seat.delivered.get_mut(place), &mut seat.serving) else {
             return false;
         };
-        delivered.fate = if serving.line.cancel(delivered.position) {
-            Fate::Withdrawn
-        } else if running != Some(delivered.id) {
-            Fate::Orphaned
+        if serving.line.cancel(delivered.position) {
+            // No reply comes: its place is free.
+            seat.delivered.remove(place);
+        } else if place > 0 {
+            delivered.fate = Fate::Orphaned;
         } else {
             return false;
-        };
+        }
         self.outstanding -= 1;
         true
     }
@@ -676,13 +679,12 @@ impl State {
             return true;
         }
         seat.release_slow(now);
-        let due: Vec<usize> = (0..seat.delivered.len())
-            .filter(|place| seat.delivered.get(*place).is_some_and(|d| d.is_open() && d.deadline <= now))
-            .collect();
         let mut troubled = false;
-        for place in due {
-            let Some(call) = self.seats.get(index).and_then(|seat| seat.delivered.get(place)) else { continue };
-            let (call, fate) = (Arc::clone(&call.call), call.fate);
+        // From the last one on, since those that are taken back leave their places.
+        for place in (0..seat.delivered.len()).rev() {
+            let delivered = self.seats.get(index).and_then(|seat| seat.delivered.get(place));
+            let Some(due) = delivered.filter(|d| d.is_open() && d.deadline <= now) else { continue };
+            let (call, fate) = (Arc::clone(&due.call), due.fate);
             if self.withdraw(index, place) {
                 ended.push(call.end(Err(CallError::Timeout)));
                 continue;
@@ -721,23 +723,19 @@ impl Seat {
         self.starting.as_ref().is_some_and(|starting| Arc::ptr_eq(starting, call))
     }
 
-    /// The call that may be replied to: the oldest that was not taken back.
+    /// The call that may be replied to: the oldest.
     fn running(&self) -> Option<CallId> {
-        self.delivered.iter().find(|delivered| delivered.fate != Fate::Withdrawn).map(|delivered| delivered.id)
+        self.delivered.front().map(|delivered| delivered.id)
     }
 
     fn running_call(&self) -> Option<(CallId, Arc<Call>)> {
-        let running = self.delivered.iter().find(|delivered| delivered.fate != Fate::Withdrawn)?;
-        Some((running.id, Arc::clone(&running.call)))
+        self.delivered.front().map(|running| (running.id, Arc::clone(&running.call)))
     }
 
     /// The running call was replied to. The reply comes back if it is the worker's last.
     fn replied(&mut self, reply: Reply, is_last: bool) -> Result<Option<Ending>, Reply> {
         if is_last || !super::call::serves_on(reply.status) {
             return Err(reply);
-        }
-        while self.delivered.front().is_some_and(|delivered| delivered.fate == Fate::Withdrawn) {
-            self.delivered.pop_front();
         }
         let Some(Delivered { call, since, fate, .. }) = self.delivered.pop_front() else { return Ok(None) };
         if let Some(serving) = &mut self.serving
@@ -748,7 +746,7 @@ impl Seat {
         }
         Ok(match fate {
             Fate::Awaited | Fate::Abandoned => Some(call.end(outcome(reply))),
-            Fate::Orphaned | Fate::Withdrawn => None,
+            Fate::Orphaned => None,
         })
     }
 
