@@ -278,6 +278,9 @@ impl Exchange {
         let wake = if leader.is_some() { Wake::Second } else { Wake::First };
         let mut look = self.look_locked(&mut state, index, wake, &mut ended);
         let waker = if ended.is_empty() { None } else { self.deliver(&mut state) };
+        if let Some(at) = state.seats.get(index).and_then(Seat::orphan_ends_at) {
+            self.arm(&mut state, at);
+        }
         let stuck = matches!(look, Look::Gone | Look::Stalled(_));
         let over = matches!(look, Look::Empty | Look::More) && leader.is_some_and(|call| call.is_over());
         if leader.is_some() && (stuck || over) {
@@ -475,16 +478,18 @@ impl Exchange {
         let trouble = seat.trouble.take();
         let mut line = seat.serving.take().map(|serving| serving.line);
         let mut culprit = seat.starting.take();
+        // Where nobody waits for the call that runs, no other call is to blame.
+        let blames = seat.delivered.front().is_some_and(Delivered::is_open);
         let (mut others, mut back) = (Vec::new(), Vec::new());
         let caused = matches!(trouble, Some(Trouble::Last(_) | Trouble::Deadline | Trouble::Abandoned));
         for delivered in seat.delivered.drain(..).filter(|delivered| delivered.is_open()) {
             let first = culprit.is_none() && others.is_empty() && back.is_empty();
-            let is_culprit = caused && first;
+            let is_culprit = caused && first && blames;
             let untouched = !is_culprit && line.as_mut().is_some_and(|line| line.cancel(delivered.position));
             match delivered.call {
                 call if is_culprit => culprit = Some(call),
                 call if untouched && call.may_move() => back.push(call),
-                call if first => culprit = Some(call),
+                call if first && blames => culprit = Some(call),
                 call => others.push(call),
             }
         }
@@ -683,13 +688,14 @@ impl State {
         // From the last one on, since those that are taken back leave their places.
         for place in (0..seat.delivered.len()).rev() {
             let delivered = self.seats.get(index).and_then(|seat| seat.delivered.get(place));
-            let Some(due) = delivered.filter(|d| d.is_open() && d.deadline <= now) else { continue };
+            let counts = |d: &&Delivered| d.deadline <= now && (d.is_open() || place == 0);
+            let Some(due) = delivered.filter(counts) else { continue };
             let (call, fate) = (Arc::clone(&due.call), due.fate);
-            if self.withdraw(index, place) {
+            if fate != Fate::Orphaned && self.withdraw(index, place) {
                 ended.push(call.end(Err(CallError::Timeout)));
                 continue;
             }
-            self.fail(index, if fate == Fate::Abandoned { Trouble::Abandoned } else { Trouble::Deadline });
+            self.fail(index, if fate == Fate::Awaited { Trouble::Deadline } else { Trouble::Abandoned });
             troubled = true;
         }
         troubled
@@ -702,7 +708,9 @@ impl State {
         let open = healthy.flat_map(|seat| {
             let starting = seat.starting.iter().map(|call| call.deadline);
             let slow = seat.looks_slow_at(now);
-            seat.delivered.iter().filter(|d| d.is_open()).map(|d| d.deadline).chain(starting).chain(slow)
+            let orphan = seat.orphan_ends_at();
+            let open = seat.delivered.iter().filter(|d| d.is_open()).map(|d| d.deadline);
+            open.chain(orphan).chain(starting).chain(slow)
         });
         waiting.chain(open).min()
     }
@@ -744,10 +752,18 @@ impl Seat {
             let quick = since.elapsed() < QUICK;
             if quick { serving.line.placement().was_quick() } else { serving.line.placement().set_free() }
         }
+        if let Some(next) = self.delivered.front_mut().filter(|next| next.fate == Fate::Orphaned) {
+            next.deadline = Instant::now() + GRACE;
+        }
         Ok(match fate {
             Fate::Awaited | Fate::Abandoned => Some(call.end(outcome(reply))),
             Fate::Orphaned => None,
         })
+    }
+
+    /// When the worker is ended if it still runs a call that nobody waits for.
+    fn orphan_ends_at(&self) -> Option<Instant> {
+        self.delivered.front().filter(|running| running.fate == Fate::Orphaned).map(|running| running.deadline)
     }
 
     /// Sets the worker free from its caller's processor if its call takes long.
