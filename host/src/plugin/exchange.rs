@@ -477,6 +477,7 @@ impl Exchange {
         };
         let trouble = seat.trouble.take();
         let mut line = seat.serving.take().map(|serving| serving.line);
+        line.iter_mut().for_each(Line::stop_sending);
         let mut culprit = seat.starting.take();
         // Where nobody waits for the call that runs, no other call is to blame.
         let blames = seat.delivered.front().is_some_and(Delivered::is_open);

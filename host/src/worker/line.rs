@@ -335,6 +335,11 @@ impl Line {
         self.outgoing.is_none() && self.sender.cancel(position)
     }
 
+    /// Sends no more of an input: its worker is gone, and the call may move to another.
+    pub(crate) fn stop_sending(&mut self) {
+        self.outgoing = None;
+    }
+
     fn frame_or_want<M: Serialize>(
         &mut self,
         message: &M,
