@@ -630,12 +630,13 @@ impl State {
         Some(Lead { seat, bells: Arc::clone(&serving.bells), stirs: serving.line.stirs() })
     }
 
-    /// The healthy worker that has a call, if no blocking caller leads there.
+    /// The healthy worker that has a call, if no blocking caller leads there and the actor does not wait for room.
     fn leaderless(&mut self, call: &Arc<Call>) -> Option<(usize, &mut Serving)> {
         let has = |seat: &Seat| seat.delivered.iter().any(|delivered| Arc::ptr_eq(&delivered.call, call));
         let (index, seat) = (0..).zip(&mut self.seats).find(|(_, seat)| has(seat))?;
         let healthy = seat.trouble.is_none();
-        seat.serving.as_mut().filter(|serving| healthy && !serving.led).map(|serving| (index, serving))
+        let free = |serving: &&mut Serving| healthy && !serving.led && !serving.line.is_stalled();
+        seat.serving.as_mut().filter(free).map(|serving| (index, serving))
     }
 
     fn find(&self, call: &Arc<Call>) -> Option<(usize, usize)> {

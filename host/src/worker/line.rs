@@ -102,6 +102,8 @@ struct Partial {
     room: usize,
     payload: Vec<u8>,
     share: Option<Share>,
+    /// The host's budget has no room.
+    stalled: bool,
 }
 
 #[derive(Debug)]
@@ -461,7 +463,7 @@ impl Line {
         if payload.len() != inline {
             return breach(format!("{} bytes in a message that announces {len}", payload.len()));
         }
-        let partial = Partial { head, left: left - inline, room: FREE, payload, share: None };
+        let partial = Partial { head, left: left - inline, room: FREE, payload, share: None, stalled: false };
         if partial.left == 0 {
             return Ok(Some(self.complete(partial)));
         }
@@ -477,7 +479,8 @@ impl Line {
         let short = (partial.payload.len() + step).saturating_sub(partial.room);
         if short > 0 {
             let share = partial.share.get_or_insert_with(|| self.budget.share());
-            if !share.try_grow(short as u64) {
+            partial.stalled = !share.try_grow(short as u64);
+            if partial.stalled {
                 self.partial = Some(partial);
                 return Ok(Some(Incoming::Stalled(short as u64)));
             }
@@ -495,9 +498,15 @@ impl Line {
         Ok(None)
     }
 
+    /// Whether [`Line::grant`] must come before anything else.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.partial.as_ref().is_some_and(|partial| partial.stalled)
+    }
+
     /// Room in the host's budget for a payload that stalled.
     pub(crate) fn grant(&mut self, bytes: u64, share: Share) {
         if let Some(partial) = &mut self.partial {
+            partial.stalled = false;
             partial.room = partial.room.saturating_add(usize::try_from(bytes).unwrap_or(0));
             match &mut partial.share {
                 Some(known) => known.merge(share),
