@@ -123,6 +123,7 @@ pub(crate) trait Errand: std::fmt::Debug + Send + Sync {
 /// An input on its way to the worker, and how many bytes of it the worker has.
 #[derive(Debug)]
 struct Outgoing {
+    position: Position,
     errand: Arc<dyn Errand>,
     sent: usize,
 }
@@ -274,9 +275,9 @@ impl Line {
         }
         drop(input);
         let position = self.frame_or_want(&message, &[])?;
-        if position.is_some() {
+        if let Some(position) = position {
             let errand: Arc<dyn Errand> = Arc::<E>::clone(errand);
-            self.outgoing = Some(Outgoing { errand, sent: 0 });
+            self.outgoing = Some(Outgoing { position, errand, sent: 0 });
             self.flush()?;
         }
         Ok(position)
@@ -315,7 +316,7 @@ impl Line {
             }
         }
         for last in [false, true] {
-            let Some(Outgoing { errand, sent }) = &mut self.outgoing else { break };
+            let Some(Outgoing { errand, sent, .. }) = &mut self.outgoing else { break };
             let bytes = errand.input();
             let count = self.sender.bulk(bytes.get(*sent..).unwrap_or_default())?;
             self.sent |= count > 0;
@@ -333,8 +334,9 @@ impl Line {
 
     /// Takes a call back before the worker has begun with it; `false` if it has.
     pub(crate) fn cancel(&mut self, position: Position) -> bool {
-        // What is being sent cannot be taken back: its bytes would be taken for the next call's.
-        self.outgoing.is_none() && self.sender.cancel(position)
+        // What is being sent cannot be taken back: the worker passes over bytes that all come.
+        let is_sent = self.outgoing.as_ref().is_none_or(|outgoing| outgoing.position != position);
+        is_sent && self.sender.cancel(position)
     }
 
     /// Sends no more of an input: its worker is gone, and the call may move to another.

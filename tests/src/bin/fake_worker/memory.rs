@@ -257,7 +257,12 @@ impl Memory {
         let position = self.seen;
         self.seen += (HEADER_LEN + head.next_multiple_of(8) + payload).next_multiple_of(HEADER_LEN) as u64;
         match codec::decode(&message).expect("the host is honest") {
-            ToWorker::Call { call: CallId(id), export, len } if state != CANCELLED => {
+            ToWorker::Call { len, .. } if state == CANCELLED => {
+                let len = usize::try_from(len).expect("short");
+                self.bulk_tail(DOWN).fetch_add(if len > INLINE_MAX { len as u64 } else { 0 }, Ordering::Release);
+                None
+            }
+            ToWorker::Call { call: CallId(id), export, len } => {
                 (self.call, self.position) = (id, position);
                 Some(Call { id, export, len: usize::try_from(len).expect("short"), input })
             }
