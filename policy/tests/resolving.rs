@@ -153,7 +153,6 @@ fn a_smaller_file_size_narrows_the_limit() {
 #[test]
 fn what_is_not_built_is_refused_by_its_key_and_what_asks_for_nothing_is_not() {
     for (members, key) in [
-        (r#""instances": 2"#, "instances"),
         (r#""permissions": {"network": {"connect": ["example.org:443"]}}"#, "permissions.network.connect"),
         (r#""permissions": {"network": {"listen": ["[::1]:80"]}}"#, "permissions.network.listen"),
         (r#""permissions": {"process": {"spawn": ["/usr/bin/git"]}}"#, "permissions.process.spawn"),

@@ -3,14 +3,14 @@
 
 #![allow(clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use hotcell::{CallError, Class, ExitCause, Plugin};
+use hotcell::{CallError, Class, ExitCause};
 use hotcell_tests::Footprint;
 
 mod common;
+
+use common::Bystander;
 
 /// What the caller of one row must be told.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +83,11 @@ const NATIVE: &[(&str, &str, Expected)] = &[
     ("giant_reply", "100000000", Resource),
     ("lying_reply", "1073741824", Resource),
     ("null_reply", "", Signal("SIGSEGV")),
+    ("ring_search", "", Reply),
     ("wrong_reply", "", Protocol),
+    ("wrong_cursor", "", Protocol),
+    ("wrong_cursor", "0x8000000000000000", Protocol),
+    ("bell_storm", "", Timeout),
     ("close_all", "", AnyOf(&[Class::Crashed, Class::Deadline])),
     ("abuse_descriptors", "", AnyOf(&[Class::Plugin, Class::Crashed, Class::Protocol])),
 ];
@@ -129,52 +133,6 @@ const WASM: &[(&str, &str, Expected)] = &[
     ("host_call_bomb", "", AnyOf(&[Class::Crashed])),
 ];
 
-/// Another plugin that is called without end while the rows of a test run.
-struct Bystander {
-    stop: Arc<AtomicBool>,
-    answers: Arc<AtomicU64>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Bystander {
-    fn start(plugin: Plugin) -> Bystander {
-        let stop = Arc::new(AtomicBool::new(false));
-        let answers = Arc::new(AtomicU64::new(0));
-        let task = tokio::spawn({
-            let (stop, answers) = (Arc::clone(&stop), Arc::clone(&answers));
-            async move {
-                while !stop.load(Ordering::Relaxed) {
-                    let reply: serde_json::Value = plugin
-                        .call("value", &serde_json::Value::Null)
-                        .await
-                        .expect("the bystander always answers");
-                    assert_eq!(reply["value"], 0);
-                    answers.fetch_add(1, Ordering::Relaxed);
-                    tokio::task::yield_now().await;
-                }
-            }
-        });
-        Bystander { stop, answers, task }
-    }
-
-    /// Waits for an answer to a call that began after this moment.
-    async fn must_answer(&self) {
-        let before = self.answers.load(Ordering::Relaxed);
-        let answered = async {
-            while self.answers.load(Ordering::Relaxed) < before + 2 && !self.task.is_finished() {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), answered).await.expect("the bystander answers in time");
-        assert!(!self.task.is_finished(), "the bystander failed");
-    }
-
-    async fn finish(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.task.await.expect("the bystander never failed");
-    }
-}
-
 fn judge(row: &str, expected: Expected, result: &Result<Vec<u8>, CallError>) {
     let right = match (expected, result) {
         (Reply, Ok(_)) => true,
@@ -202,7 +160,7 @@ fn every_row(name: &str, rows: &[(&str, &str, Expected)]) {
     let runtime = common::runtime();
     runtime.block_on(async {
         let setup = common::Setup::new().await;
-        let bystander = Bystander::start(setup.load("counter").await);
+        let bystander = Bystander::start(setup.load("counter").await, "value", br#"{"value":0}"#);
         let plugin = setup.load(name).await;
         plugin.call_raw("ok", b"warm".to_vec()).await.expect("the plugin answers");
         bystander.must_answer().await;

@@ -66,7 +66,7 @@ async fn a_worker_holds_only_its_descriptors() {
     let setup = common::Setup::new().await;
     let said = text(&setup.load(LAB).await, "fds", "").await.expect("a reply");
     let numbers: Vec<&str> = said.split_whitespace().collect();
-    assert_eq!(numbers, ["0", "1", "2", "3"], "stdio and the worker channel");
+    assert_eq!(numbers, ["0", "1", "2", "3", "4"], "stdio and the two bells");
     let control = bare("crash-lab/native/crash_lab.so", "fds", "");
     assert!(control.split_whitespace().count() >= 4, "control: {control}");
 }

@@ -60,6 +60,8 @@ struct Aside {
     export: String,
     len: usize,
     inline: Vec<u8>,
+    /// The host took it back: only its bulk bytes are still to be passed over.
+    cancelled: bool,
 }
 
 /// The two ends of the rings, and how the host is told.
@@ -192,10 +194,7 @@ impl Link {
                 (ToWorker::Answer { call, outcome, len }, payload) if call == self.running => {
                     break (outcome, self.checked(len)?, payload);
                 }
-                (ToWorker::Call { call, export, len }, inline) => {
-                    let len = self.checked(len)?;
-                    self.aside.push_back(Aside { call, export, len, inline });
-                }
+                (ToWorker::Call { call, export, len }, inline) => self.put_aside(call, export, len, inline)?,
                 _ => return Err(LinkError::Unexpected("a host call is answered first")),
             }
         };
@@ -203,14 +202,17 @@ impl Link {
         while payload.len() < len {
             match self.receive()? {
                 (ToWorker::Data { call }, piece) if call == self.running => payload.extend_from_slice(&piece),
-                (ToWorker::Call { call, export, len }, inline) => {
-                    let len = self.checked(len)?;
-                    self.aside.push_back(Aside { call, export, len, inline });
-                }
+                (ToWorker::Call { call, export, len }, inline) => self.put_aside(call, export, len, inline)?,
                 _ => return Err(LinkError::Unexpected("an answer is not finished")),
             }
         }
         Ok((outcome, payload))
+    }
+
+    fn put_aside(&mut self, call: CallId, export: String, len: u64, inline: Vec<u8>) -> Result<(), LinkError> {
+        let len = self.checked(len)?;
+        self.aside.push_back(Aside { call, export, len, inline, cancelled: false });
+        Ok(())
     }
 
     fn checked(&self, len: u64) -> Result<usize, LinkError> {
@@ -230,19 +232,33 @@ impl Link {
 
     /// The next call.
     pub(crate) fn next_call(&mut self) -> Result<Incoming, LinkError> {
-        let Aside { call, export, len, inline } = match self.aside.pop_front() {
-            Some(aside) => aside,
-            None => match self.receive()? {
-                (ToWorker::Call { call, export, len }, inline) => {
-                    Aside { call, export, len: self.checked(len)?, inline }
-                }
-                _ => return Err(LinkError::Unexpected("only calls come now")),
-            },
+        let Aside { call, export, len, inline, .. } = loop {
+            match self.aside.pop_front() {
+                Some(cancelled) if cancelled.cancelled => self.pass_over(cancelled.len)?,
+                Some(aside) => break aside,
+                None => match self.receive()? {
+                    (ToWorker::Call { call, export, len }, inline) => self.put_aside(call, export, len, inline)?,
+                    _ => return Err(LinkError::Unexpected("only calls come now")),
+                },
+            }
         };
         self.running = call;
         self.forget();
         let input = if len <= INLINE_MAX { inline.into() } else { self.bulk_input(len)? };
         Ok(Incoming { call, export, input })
+    }
+
+    /// Drops bulk bytes as they arrive.
+    fn pass_over(&mut self, len: usize) -> Result<(), LinkError> {
+        let mut left = len;
+        while left > 0 {
+            let there = self.wait(|receiver| Ok(Some(receiver.bulk_there()?).filter(|there| *there > 0)))?;
+            let count = there.min(left);
+            self.rings.receiver.release(count);
+            self.tell_of_room()?;
+            left -= count;
+        }
+        Ok(())
     }
 
     /// In place where it fits the ring, else copied out as it arrives.
@@ -368,12 +384,18 @@ impl Link {
     fn receive(&mut self) -> Result<(ToWorker, Vec<u8>), LinkError> {
         loop {
             let frame = self.wait(Receiver::peek)?;
-            // A frame that the host took back is passed over; what it announced comes in no case.
-            let message = if self.rings.receiver.take(&frame) { Some(self.read(&frame)?) } else { None };
+            let taken = self.rings.receiver.take(&frame);
+            let message = self.read(&frame)?;
             self.rings.receiver.consume(&frame);
             self.tell_of_room()?;
-            if let Some(message) = message {
-                return Ok(message);
+            match message {
+                message if taken => return Ok(message),
+                // The host took it back. Its bulk bytes lie behind those of the calls before it.
+                (ToWorker::Call { call, export, len }, inline) if len > INLINE_MAX as u64 => {
+                    let len = self.checked(len)?;
+                    self.aside.push_back(Aside { call, export, len, inline, cancelled: true });
+                }
+                _ => {}
             }
         }
     }

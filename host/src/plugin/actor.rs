@@ -233,6 +233,8 @@ impl Actor {
     /// Parts with a worker that cannot go on, and ends the calls that end with it.
     async fn part(&mut self) {
         let Parting { trouble, culprit, others, _line } = self.common.exchange.part(self.seat);
+        // An unload ends this function wherever it waits.
+        let _unended = Unended(culprit.iter().chain(&others).map(Arc::clone).collect());
         let Some(worker) = self.worker.take() else {
             // A command's worker that was still starting.
             let error = match trouble {
@@ -303,6 +305,17 @@ impl Actor {
         }
         let exit = worker.finish().await;
         (Err(CallError::Crashed(Box::new(exit.clone()))), exit)
+    }
+}
+
+/// Calls that are in no queue any more. What has not ended when this is dropped ends then.
+struct Unended(Vec<Arc<Call>>);
+
+impl Drop for Unended {
+    fn drop(&mut self) {
+        for call in &self.0 {
+            call.end(Err(CallError::HostShutdown)).tell();
+        }
     }
 }
 

@@ -99,8 +99,6 @@ enum Fate {
     Abandoned,
     /// It has ended, and its reply will be dropped.
     Orphaned,
-    /// It was taken back: no reply comes.
-    Withdrawn,
 }
 
 /// Why a worker cannot go on.
@@ -136,6 +134,8 @@ pub(super) enum Look {
 pub(super) struct Lead {
     pub(super) seat: usize,
     pub(super) bells: Arc<Bells>,
+    /// Something came while somebody else was to be woken for it: to be looked at before the first sleep.
+    pub(super) stirs: bool,
 }
 
 /// A host call to answer.
@@ -278,6 +278,9 @@ impl Exchange {
         let wake = if leader.is_some() { Wake::Second } else { Wake::First };
         let mut look = self.look_locked(&mut state, index, wake, &mut ended);
         let waker = if ended.is_empty() { None } else { self.deliver(&mut state) };
+        if let Some(at) = state.seats.get(index).and_then(Seat::orphan_ends_at) {
+            self.arm(&mut state, at);
+        }
         let stuck = matches!(look, Look::Gone | Look::Stalled(_));
         let over = matches!(look, Look::Empty | Look::More) && leader.is_some_and(|call| call.is_over());
         if leader.is_some() && (stuck || over) {
@@ -474,17 +477,20 @@ impl Exchange {
         };
         let trouble = seat.trouble.take();
         let mut line = seat.serving.take().map(|serving| serving.line);
+        line.iter_mut().for_each(Line::stop_sending);
         let mut culprit = seat.starting.take();
+        // Where nobody waits for the call that runs, no other call is to blame.
+        let blames = seat.delivered.front().is_some_and(Delivered::is_open);
         let (mut others, mut back) = (Vec::new(), Vec::new());
         let caused = matches!(trouble, Some(Trouble::Last(_) | Trouble::Deadline | Trouble::Abandoned));
         for delivered in seat.delivered.drain(..).filter(|delivered| delivered.is_open()) {
             let first = culprit.is_none() && others.is_empty() && back.is_empty();
-            let is_culprit = caused && first;
+            let is_culprit = caused && first && blames;
             let untouched = !is_culprit && line.as_mut().is_some_and(|line| line.cancel(delivered.position));
             match delivered.call {
                 call if is_culprit => culprit = Some(call),
                 call if untouched && call.may_move() => back.push(call),
-                call if first => culprit = Some(call),
+                call if first && blames => culprit = Some(call),
                 call => others.push(call),
             }
         }
@@ -536,7 +542,9 @@ impl Exchange {
         }
         let Some((index, place)) = state.find(call) else { return };
         if state.withdraw(index, place) {
+            let waker = self.deliver(&mut state);
             drop(state);
+            waker.iter().for_each(Waker::wake);
             call.end(Err(error)).tell();
         } else if let Some(at) = running(&mut state, index, place) {
             self.arm(&mut state, at);
@@ -553,9 +561,11 @@ impl Exchange {
                 self.tell(index);
             }
         }
+        let waker = if ended.is_empty() { None } else { self.deliver(&mut state) };
         state.armed = state.next_look(now);
         let armed = state.armed;
         drop(state);
+        waker.iter().for_each(Waker::wake);
         ended.into_iter().for_each(Ending::tell);
         armed
     }
@@ -617,15 +627,16 @@ impl State {
         let (seat, serving) = self.leaderless(call)?;
         serving.led = true;
         serving.line.listen(Wake::Second);
-        Some(Lead { seat, bells: Arc::clone(&serving.bells) })
+        Some(Lead { seat, bells: Arc::clone(&serving.bells), stirs: serving.line.stirs() })
     }
 
-    /// The healthy worker that has a call, if no blocking caller leads there.
+    /// The healthy worker that has a call, if no blocking caller leads there and the actor does not wait for room.
     fn leaderless(&mut self, call: &Arc<Call>) -> Option<(usize, &mut Serving)> {
         let has = |seat: &Seat| seat.delivered.iter().any(|delivered| Arc::ptr_eq(&delivered.call, call));
         let (index, seat) = (0..).zip(&mut self.seats).find(|(_, seat)| has(seat))?;
         let healthy = seat.trouble.is_none();
-        seat.serving.as_mut().filter(|serving| healthy && !serving.led).map(|serving| (index, serving))
+        let free = |serving: &&mut Serving| healthy && !serving.led && !serving.line.is_stalled();
+        seat.serving.as_mut().filter(free).map(|serving| (index, serving))
     }
 
     fn find(&self, call: &Arc<Call>) -> Option<(usize, usize)> {
@@ -635,20 +646,21 @@ impl State {
         })
     }
 
-    /// Takes a delivered call out of the game if its worker has not begun with it, or runs another one.
+    /// Takes a delivered call out of the game if its worker has not begun with it, or runs another one. Whoever asks for
+    /// this delivers what waits for the place.
     fn withdraw(&mut self, index: usize, place: usize) -> bool {
         let Some(seat) = self.seats.get_mut(index) else { return false };
-        let running = seat.running();
         let (Some(delivered), Some(serving)) = (seat.delivered.get_mut(place), &mut seat.serving) else {
             return false;
         };
-        delivered.fate = if serving.line.cancel(delivered.position) {
-            Fate::Withdrawn
-        } else if running != Some(delivered.id) {
-            Fate::Orphaned
+        if serving.line.cancel(delivered.position) {
+            // No reply comes: its place is free.
+            seat.delivered.remove(place);
+        } else if place > 0 {
+            delivered.fate = Fate::Orphaned;
         } else {
             return false;
-        };
+        }
         self.outstanding -= 1;
         true
     }
@@ -674,18 +686,18 @@ impl State {
             return true;
         }
         seat.release_slow(now);
-        let due: Vec<usize> = (0..seat.delivered.len())
-            .filter(|place| seat.delivered.get(*place).is_some_and(|d| d.is_open() && d.deadline <= now))
-            .collect();
         let mut troubled = false;
-        for place in due {
-            let Some(call) = self.seats.get(index).and_then(|seat| seat.delivered.get(place)) else { continue };
-            let (call, fate) = (Arc::clone(&call.call), call.fate);
-            if self.withdraw(index, place) {
+        // From the last one on, since those that are taken back leave their places.
+        for place in (0..seat.delivered.len()).rev() {
+            let delivered = self.seats.get(index).and_then(|seat| seat.delivered.get(place));
+            let counts = |d: &&Delivered| d.deadline <= now && (d.is_open() || place == 0);
+            let Some(due) = delivered.filter(counts) else { continue };
+            let (call, fate) = (Arc::clone(&due.call), due.fate);
+            if fate != Fate::Orphaned && self.withdraw(index, place) {
                 ended.push(call.end(Err(CallError::Timeout)));
                 continue;
             }
-            self.fail(index, if fate == Fate::Abandoned { Trouble::Abandoned } else { Trouble::Deadline });
+            self.fail(index, if fate == Fate::Awaited { Trouble::Deadline } else { Trouble::Abandoned });
             troubled = true;
         }
         troubled
@@ -698,7 +710,9 @@ impl State {
         let open = healthy.flat_map(|seat| {
             let starting = seat.starting.iter().map(|call| call.deadline);
             let slow = seat.looks_slow_at(now);
-            seat.delivered.iter().filter(|d| d.is_open()).map(|d| d.deadline).chain(starting).chain(slow)
+            let orphan = seat.orphan_ends_at();
+            let open = seat.delivered.iter().filter(|d| d.is_open()).map(|d| d.deadline);
+            open.chain(orphan).chain(starting).chain(slow)
         });
         waiting.chain(open).min()
     }
@@ -719,23 +733,19 @@ impl Seat {
         self.starting.as_ref().is_some_and(|starting| Arc::ptr_eq(starting, call))
     }
 
-    /// The call that may be replied to: the oldest that was not taken back.
+    /// The call that may be replied to: the oldest.
     fn running(&self) -> Option<CallId> {
-        self.delivered.iter().find(|delivered| delivered.fate != Fate::Withdrawn).map(|delivered| delivered.id)
+        self.delivered.front().map(|delivered| delivered.id)
     }
 
     fn running_call(&self) -> Option<(CallId, Arc<Call>)> {
-        let running = self.delivered.iter().find(|delivered| delivered.fate != Fate::Withdrawn)?;
-        Some((running.id, Arc::clone(&running.call)))
+        self.delivered.front().map(|running| (running.id, Arc::clone(&running.call)))
     }
 
     /// The running call was replied to. The reply comes back if it is the worker's last.
     fn replied(&mut self, reply: Reply, is_last: bool) -> Result<Option<Ending>, Reply> {
         if is_last || !super::call::serves_on(reply.status) {
             return Err(reply);
-        }
-        while self.delivered.front().is_some_and(|delivered| delivered.fate == Fate::Withdrawn) {
-            self.delivered.pop_front();
         }
         let Some(Delivered { call, since, fate, .. }) = self.delivered.pop_front() else { return Ok(None) };
         if let Some(serving) = &mut self.serving
@@ -744,10 +754,18 @@ impl Seat {
             let quick = since.elapsed() < QUICK;
             if quick { serving.line.placement().was_quick() } else { serving.line.placement().set_free() }
         }
+        if let Some(next) = self.delivered.front_mut().filter(|next| next.fate == Fate::Orphaned) {
+            next.deadline = Instant::now() + GRACE;
+        }
         Ok(match fate {
             Fate::Awaited | Fate::Abandoned => Some(call.end(outcome(reply))),
-            Fate::Orphaned | Fate::Withdrawn => None,
+            Fate::Orphaned => None,
         })
+    }
+
+    /// When the worker is ended if it still runs a call that nobody waits for.
+    fn orphan_ends_at(&self) -> Option<Instant> {
+        self.delivered.front().filter(|running| running.fate == Fate::Orphaned).map(|running| running.deadline)
     }
 
     /// Sets the worker free from its caller's processor if its call takes long.

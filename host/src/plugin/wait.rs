@@ -9,12 +9,16 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::Plugin;
 use super::call::{Answered, Call};
 use super::exchange::{Exchange, HostCall, Lead, Look};
 use crate::broker::Broker;
 use crate::worker::{StopTask, stirs_within};
+
+/// How long a leader whose deadline has passed sleeps while it waits for the clock to end its call.
+const TICK: Duration = Duration::from_millis(1);
 
 /// Enters a call and blocks until it has ended.
 pub(super) fn run(plugin: &Plugin, call: &Arc<Call>, runtime: &Handle) -> Answered {
@@ -40,8 +44,12 @@ pub(super) fn run(plugin: &Plugin, call: &Arc<Call>, runtime: &Handle) -> Answer
 /// Takes replies until the caller's own is among them, or the actor must act first.
 fn take_replies(plugin: &Plugin, call: &Arc<Call>, runtime: &Handle, lead: &Lead) {
     let exchange = &plugin.inner.exchange;
+    let mut stirs = lead.stirs;
     loop {
-        if lead.bells.sleep(exchange.spin, || exchange.watcher(lead.seat)).is_err() {
+        let stirred = std::mem::take(&mut stirs);
+        // The clock ends a call that the worker never took, without a bell.
+        let most = call.deadline.saturating_duration_since(Instant::now()).max(TICK);
+        if !stirred && lead.bells.sleep(exchange.spin, most, || exchange.watcher(lead.seat)).is_err() {
             return exchange.give_lead_back(lead.seat);
         }
         // Everything that is there; the last look sees to it that the worker rings again.

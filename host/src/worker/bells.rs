@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use hotcell_protocol::ring::Watcher;
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
 use tokio::io::Interest;
 
@@ -49,8 +49,13 @@ impl Bells {
         }
     }
 
-    /// Sleeps until the second bell rings, the process has ended, or earlier. Looks for `spin` first.
-    pub(crate) fn sleep(&self, spin: Duration, watcher: impl FnOnce() -> Option<Watcher>) -> Result<(), Errno> {
+    /// Sleeps for at most `most`, until the second bell rings, the process has ended, or earlier. Looks for `spin` first.
+    pub(crate) fn sleep(
+        &self,
+        spin: Duration,
+        most: Duration,
+        watcher: impl FnOnce() -> Option<Watcher>,
+    ) -> Result<(), Errno> {
         if !spin.is_zero() && watcher().is_some_and(|watcher| stirs_within(&watcher, spin)) {
             return Ok(());
         }
@@ -62,7 +67,8 @@ impl Bells {
             }
         };
         let mut events = [const { std::mem::MaybeUninit::uninit() }; 2];
-        match epoll::wait(sleeper, &mut events, None) {
+        let most = Timespec::try_from(most).ok();
+        match epoll::wait(sleeper, &mut events, most.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => Err(errno),
         }

@@ -102,6 +102,8 @@ struct Partial {
     room: usize,
     payload: Vec<u8>,
     share: Option<Share>,
+    /// The host's budget has no room.
+    stalled: bool,
 }
 
 #[derive(Debug)]
@@ -121,6 +123,7 @@ pub(crate) trait Errand: std::fmt::Debug + Send + Sync {
 /// An input on its way to the worker, and how many bytes of it the worker has.
 #[derive(Debug)]
 struct Outgoing {
+    position: Position,
     errand: Arc<dyn Errand>,
     sent: usize,
 }
@@ -272,9 +275,9 @@ impl Line {
         }
         drop(input);
         let position = self.frame_or_want(&message, &[])?;
-        if position.is_some() {
+        if let Some(position) = position {
             let errand: Arc<dyn Errand> = Arc::<E>::clone(errand);
-            self.outgoing = Some(Outgoing { errand, sent: 0 });
+            self.outgoing = Some(Outgoing { position, errand, sent: 0 });
             self.flush()?;
         }
         Ok(position)
@@ -313,7 +316,7 @@ impl Line {
             }
         }
         for last in [false, true] {
-            let Some(Outgoing { errand, sent }) = &mut self.outgoing else { break };
+            let Some(Outgoing { errand, sent, .. }) = &mut self.outgoing else { break };
             let bytes = errand.input();
             let count = self.sender.bulk(bytes.get(*sent..).unwrap_or_default())?;
             self.sent |= count > 0;
@@ -331,8 +334,14 @@ impl Line {
 
     /// Takes a call back before the worker has begun with it; `false` if it has.
     pub(crate) fn cancel(&mut self, position: Position) -> bool {
-        // What is being sent cannot be taken back: its bytes would be taken for the next call's.
-        self.outgoing.is_none() && self.sender.cancel(position)
+        // What is being sent cannot be taken back: the worker passes over bytes that all come.
+        let is_sent = self.outgoing.as_ref().is_none_or(|outgoing| outgoing.position != position);
+        is_sent && self.sender.cancel(position)
+    }
+
+    /// Sends no more of an input: its worker is gone, and the call may move to another.
+    pub(crate) fn stop_sending(&mut self) {
+        self.outgoing = None;
     }
 
     fn frame_or_want<M: Serialize>(
@@ -392,9 +401,10 @@ impl Line {
         self.accept(message, payload, running)
     }
 
-    /// Whether anything has arrived since the last look.
+    /// Whether anything has arrived since the last look: a message, or more of the payload that is on its way.
     pub(crate) fn stirs(&self) -> bool {
-        self.receiver.stirs()
+        let more = || self.receiver.bulk_there().map_or(true, |count| count > 0);
+        self.receiver.stirs() || (self.partial.is_some() && more())
     }
 
     fn tell_of_room(&self) {
@@ -455,7 +465,7 @@ impl Line {
         if payload.len() != inline {
             return breach(format!("{} bytes in a message that announces {len}", payload.len()));
         }
-        let partial = Partial { head, left: left - inline, room: FREE, payload, share: None };
+        let partial = Partial { head, left: left - inline, room: FREE, payload, share: None, stalled: false };
         if partial.left == 0 {
             return Ok(Some(self.complete(partial)));
         }
@@ -471,7 +481,8 @@ impl Line {
         let short = (partial.payload.len() + step).saturating_sub(partial.room);
         if short > 0 {
             let share = partial.share.get_or_insert_with(|| self.budget.share());
-            if !share.try_grow(short as u64) {
+            partial.stalled = !share.try_grow(short as u64);
+            if partial.stalled {
                 self.partial = Some(partial);
                 return Ok(Some(Incoming::Stalled(short as u64)));
             }
@@ -489,9 +500,15 @@ impl Line {
         Ok(None)
     }
 
+    /// Whether [`Line::grant`] must come before anything else.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.partial.as_ref().is_some_and(|partial| partial.stalled)
+    }
+
     /// Room in the host's budget for a payload that stalled.
     pub(crate) fn grant(&mut self, bytes: u64, share: Share) {
         if let Some(partial) = &mut self.partial {
+            partial.stalled = false;
             partial.room = partial.room.saturating_add(usize::try_from(bytes).unwrap_or(0));
             match &mut partial.share {
                 Some(known) => known.merge(share),

@@ -118,12 +118,15 @@ fn cursors_that_cannot_be_are_corrupt() {
         liar.write(offset, &value.to_ne_bytes());
         assert!(check(&mut liar.host), "offset {offset}, value {value}");
     };
-    for value in [(1 << 20) + 1, u64::MAX, 1 << 63] {
+    // The last is a little less than zero, by more than a ring: a tail that is less by little is only a claim of less room.
+    for value in [(1 << 20) + 64, 1 << 63, u64::MAX - (1 << 21)] {
         corrupt(UP.head(), value, |host| host.1.peek().is_err());
         corrupt(UP.bulk_head(), value, |host| host.1.bulk_there().is_err());
         corrupt(DOWN.tail(), value, |host| host.0.send(1, b"x", b"").is_err());
         corrupt(DOWN.bulk_tail(), value, |host| host.0.bulk(&[0]).is_err());
     }
+    corrupt(UP.head(), u64::MAX, |host| host.1.peek().is_err());
+    corrupt(UP.bulk_head(), u64::MAX, |host| host.1.bulk_there().is_err());
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hotcell::{Host, Plugin};
 use hotcell_tests::{Folders, fixture, package};
@@ -41,4 +43,86 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
         .enable_all()
         .build()
         .expect("a runtime starts")
+}
+
+/// Another plugin that is called without end while a test does its worst.
+pub(crate) struct Bystander {
+    stop: Arc<AtomicBool>,
+    answers: Arc<AtomicU64>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Bystander {
+    /// Calls `export`, which must always reply with `reply`, on that as its input.
+    pub(crate) fn start(plugin: Plugin, export: &'static str, reply: &'static [u8]) -> Bystander {
+        let stop = Arc::new(AtomicBool::new(false));
+        let answers = Arc::new(AtomicU64::new(0));
+        let task = tokio::spawn({
+            let (stop, answers) = (Arc::clone(&stop), Arc::clone(&answers));
+            async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let said = plugin.call_raw(export, reply.to_vec()).await;
+                    assert_eq!(said.expect("the bystander always answers"), reply);
+                    answers.fetch_add(1, Ordering::Relaxed);
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        Bystander { stop, answers, task }
+    }
+
+    /// Waits for an answer to a call that began after this moment.
+    pub(crate) async fn must_answer(&self) {
+        let before = self.answers.load(Ordering::Relaxed);
+        let answered = async {
+            while self.answers.load(Ordering::Relaxed) < before + 2 && !self.task.is_finished() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), answered).await.expect("the bystander answers in time");
+        assert!(!self.task.is_finished(), "the bystander failed");
+    }
+
+    pub(crate) async fn finish(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.expect("the bystander never failed");
+    }
+}
+
+/// A copy of a native sample with a manifest of its own; `more` goes into it.
+pub(crate) fn native(
+    folders: &Folders,
+    name: &str,
+    artifact: &str,
+    more: serde_json::Value,
+) -> std::path::PathBuf {
+    let path = folders.join(name);
+    std::fs::create_dir(&path).expect("the folder is new");
+    let mut manifest = serde_json::json!({
+        "schema": 1, "id": format!("dev.hotcell.test.{name}"), "name": name, "version": "0.1.0",
+        "plugin_type": "dylib", "dylib_path": "plugin.so", "security_policy": { "profile": "native-strict" },
+    });
+    for (key, value) in more.as_object().expect("a table") {
+        manifest[key] = value.clone();
+    }
+    std::fs::write(path.join("manifest.json"), manifest.to_string()).expect("writable");
+    std::fs::copy(package(artifact), path.join("plugin.so")).expect("it is built");
+    path
+}
+
+/// A shipped profile under another name, with lines replaced and tables added.
+pub(crate) fn profile(
+    shipped: &str,
+    name: &str,
+    replaced: &[(&str, &str)],
+    more: &str,
+) -> hotcell::policy::Profile {
+    let path = hotcell_tests::root().join("sandbox-profiles").join(format!("{shipped}.toml"));
+    let mut text = std::fs::read_to_string(path).expect("it ships");
+    for (from, to) in replaced {
+        assert!(text.contains(from), "{shipped} has {from}");
+        text = text.replace(from, to);
+    }
+    let profile = hotcell::policy::Profile::parse(&format!("{name}.toml"), &format!("{text}{more}"));
+    profile.unwrap_or_else(|error| panic!("{error}"))
 }
