@@ -95,10 +95,7 @@ impl Channel {
     ///
     /// Fewer descriptors than were sent arrive where this process may open no more (`RLIMIT_NOFILE`, unix(7)).
     /// A packet that is longer than the buffer is malformed.
-    pub fn receive<M: DeserializeOwned>(
-        &self,
-        buffer: &mut [u8],
-    ) -> Result<(M, Vec<OwnedFd>), ChannelError> {
+    pub fn receive<M: DeserializeOwned>(&self, buffer: &mut [u8]) -> Result<(M, Vec<OwnedFd>), ChannelError> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let length = self.fill(buffer, &mut control)?;
@@ -118,11 +115,7 @@ impl Channel {
         retry(|| recv(&self.socket, &mut [0_u8; 0], flags)).map(|(_, length)| length)
     }
 
-    fn fill(
-        &self,
-        buffer: &mut [u8],
-        control: &mut RecvAncillaryBuffer<'_>,
-    ) -> Result<usize, ChannelError> {
+    fn fill(&self, buffer: &mut [u8], control: &mut RecvAncillaryBuffer<'_>) -> Result<usize, ChannelError> {
         let received = retry(|| {
             recvmsg(&self.socket, &mut [IoSliceMut::new(buffer)], control, RecvFlags::CMSG_CLOEXEC)
         })?;

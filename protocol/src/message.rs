@@ -193,7 +193,9 @@ mod tests {
 
     #[test]
     fn the_borrowed_messages_are_those_that_are_read() {
-        let read = |message: ToWorkerRef<'_>| decode::<ToWorker>(&encode(&message).expect("encodes")).expect("decodes");
+        let read = |message: ToWorkerRef<'_>| {
+            decode::<ToWorker>(&encode(&message).expect("encodes")).expect("decodes")
+        };
         let call = ToWorkerRef::Call { call: CallId(300), export: "greet", len: 70_000 };
         assert_eq!(read(call), ToWorker::Call { call: CallId(300), export: "greet".to_owned(), len: 70_000 });
         assert_eq!((read(ToWorkerRef::Load), read(ToWorkerRef::Seal)), (ToWorker::Load, ToWorker::Seal));

@@ -184,7 +184,10 @@ mod packed {
 
     use super::Instruction;
 
-    pub(super) fn serialize<S: Serializer>(program: &[Instruction], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        program: &[Instruction],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         let mut bytes = Vec::with_capacity(8 * program.len());
         for Instruction { code, jt, jf, k } in program {
             bytes.extend(code.to_le_bytes());
@@ -194,7 +197,9 @@ mod packed {
         serializer.serialize_bytes(&bytes)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Instruction>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<Instruction>, D::Error> {
         struct Bytes;
 
         impl Visitor<'_> for Bytes {

@@ -18,7 +18,11 @@ const SHORT: Duration = Duration::from_millis(200);
 
 const ASK_WAIT: &[u8] = b"test.wait\n";
 
-fn spawn(plugin: &Plugin, export: &'static str, input: &[u8]) -> tokio::task::JoinHandle<Result<Vec<u8>, CallError>> {
+fn spawn(
+    plugin: &Plugin,
+    export: &'static str,
+    input: &[u8],
+) -> tokio::task::JoinHandle<Result<Vec<u8>, CallError>> {
     let (plugin, input) = (plugin.clone(), input.to_vec());
     tokio::spawn(async move { plugin.call_raw(export, input).await })
 }
@@ -95,7 +99,9 @@ async fn futures_of<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Outpu
     let mut futures: Vec<_> = futures.map(|future| (Some(Box::pin(future)), None)).collect();
     std::future::poll_fn(|context| {
         for (future, output) in &mut futures {
-            if let Some(std::task::Poll::Ready(ready)) = future.as_mut().map(|future| future.as_mut().poll(context)) {
+            if let Some(std::task::Poll::Ready(ready)) =
+                future.as_mut().map(|future| future.as_mut().poll(context))
+            {
                 (*future, *output) = (None, Some(ready));
             }
         }
@@ -163,11 +169,14 @@ async fn a_crash_costs_only_the_call_that_runs() {
     }
 }
 
+/// An export that asks the host, its input, and what comes of it.
+type Asking<'t> = (&'t str, &'t [u8], Result<&'t [u8], &'t str>);
+
 #[tokio::test]
 async fn host_calls_of_every_kind_are_answered_under_pipelining() {
     let calls = Calls::new().await;
     let plugin = calls.native("asking", 1).await;
-    let kinds: [(&str, &[u8], Result<&[u8], &str>); 4] = [
+    let kinds: [Asking<'_>; 4] = [
         ("log", b"log me", Ok(b"")),
         ("host_call", b"test.echo\nquick", Ok(b"quick")),
         ("host_call", b"test.later\nslow", Ok(b"slow")),
@@ -213,7 +222,10 @@ fn a_blocking_call_ends_at_its_deadline_whatever_runs_before_it() {
     let (host, plugin, gates, _folders) = calls_host::blocking("blocking-queued");
     let runtime = common::runtime();
     for (export, input) in [("host_call", ASK_WAIT), ("sleep_forever", b"")] {
-        let running = runtime.block_on(async { spawn(plugin.as_async(), export, input) });
+        let running = {
+            let _entered = runtime.enter();
+            spawn(plugin.as_async(), export, input)
+        };
         if export == "host_call" {
             runtime.block_on(gates.asked(1));
         }
@@ -246,7 +258,10 @@ async fn payloads_of_every_size_travel_both_ways_and_one_byte_more_than_the_limi
         for size in sizes() {
             let input = bytes(size, size);
             let reply = plugin.call_raw("ok", input.clone()).await;
-            assert!(reply.unwrap_or_else(|error| panic!("{size}: {error}")) == input, "{size}: the same bytes");
+            assert!(
+                reply.unwrap_or_else(|error| panic!("{size}: {error}")) == input,
+                "{size}: the same bytes"
+            );
         }
         let over = plugin.call_raw("ok", vec![0; calls_host::MESSAGE + 1]).await;
         assert!(matches!(over, Err(CallError::OverLimit { .. })), "an input: {:?}", over.map(|r| r.len()));
@@ -293,8 +308,13 @@ fn calls_in_every_state_end_once_when_their_plugin_is_unloaded() {
         let before = Footprint::now();
         for round in 0..40_usize {
             let plugin = calls.native(&format!("unloaded-{round}"), 1 + round % 2).await;
-            let exports: [(&str, &[u8]); 5] =
-                [("abort", b""), ("host_call", ASK_WAIT), ("sleep_forever", b""), ("ok", b"x"), ("busy", b"1")];
+            let exports: [(&str, &[u8]); 5] = [
+                ("abort", b""),
+                ("host_call", ASK_WAIT),
+                ("sleep_forever", b""),
+                ("ok", b"x"),
+                ("busy", b"1"),
+            ];
             let states = (0..300_usize).map(|n| exports[(n + round) % 5]);
             let tasks: Vec<_> = states.map(|(export, input)| spawn(&plugin, export, input)).collect();
             for _ in 0..round * 3 {
@@ -339,4 +359,27 @@ fn calls_in_every_state_end_once_when_the_host_is_shut_down() {
         });
     }
     before.must_return();
+}
+
+#[tokio::test]
+async fn calls_that_were_taken_back_leave_nothing_of_their_input() {
+    let calls = Calls::new().await;
+    for plugin in [calls.native("taken-back", 1).await, calls.native("taken-back-asking", 1).await] {
+        for (export, input) in [("busy", b"800".as_slice()), ("host_call", ASK_WAIT)] {
+            let running = spawn(&plugin, export, input);
+            tokio::task::yield_now().await;
+            let taken_back = (0..5).map(|n| plugin.request("ok").deadline(SHORT).raw(bytes(n, 20_000)));
+            for ended in futures_of(taken_back).await {
+                assert!(matches!(ended, Err(CallError::Timeout)), "{export}");
+            }
+            let behind = spawn(&plugin, "ok", &bytes(99, 30_000));
+            calls.gates.open(usize::from(export == "host_call"));
+            ends(running).await.expect("it goes on to its reply");
+            assert!(ends(behind).await.expect("a reply") == bytes(99, 30_000), "its own input");
+            for size in [2 << 20, 5000] {
+                let reply = plugin.call_raw("ok", bytes(size, size)).await.expect("a reply");
+                assert!(reply == bytes(size, size), "its own input");
+            }
+        }
+    }
 }

@@ -180,7 +180,8 @@ fn every_breach_ends_its_worker_and_nothing_else() {
         for (row, misdeed, parameter, verdict) in ROWS {
             hostile.fresh_worker().await;
             let request = hostile.plugin.request(misdeed);
-            let request = if matches!(verdict, Timeout | Unheard) { request.deadline(SHORT) } else { request };
+            let request =
+                if matches!(verdict, Timeout | Unheard) { request.deadline(SHORT) } else { request };
             let call = tokio::time::timeout(LONG, request.raw(parameter.as_bytes().to_vec()));
             let (result, ()) = tokio::join!(call, bystander.must_answer());
             let row = format!("{row}: {misdeed} {parameter}");
@@ -190,4 +191,163 @@ fn every_breach_ends_its_worker_and_nothing_else() {
         bystander.finish().await;
         hostile.host.shutdown().await;
     });
+}
+
+#[test]
+fn bytes_that_change_while_they_are_read_are_a_breach_or_do_not_matter() {
+    let _alone = common::alone();
+    common::runtime().block_on(async {
+        let mut hostile = Hostile::new().await;
+        let bystander = Bystander::start(hostile.neighbour.clone(), "ok", b"well");
+        for round in 0..40 {
+            for what in ["lengths", "message", "payload"] {
+                hostile.fresh_worker().await;
+                let call = hostile.plugin.request("change").deadline(SHORT).raw(what.as_bytes().to_vec());
+                let result = tokio::time::timeout(LONG, call).await.expect("it ends");
+                let sound = match &result {
+                    Ok(reply) => reply.len() == 2048,
+                    Err(CallError::Crashed(exit)) => matches!(exit.cause, ExitCause::ProtocolViolation(_)),
+                    // The header promised another call's reply, or less than was published.
+                    Err(error) => matches!(error, CallError::Timeout | CallError::OverLimit { .. }),
+                };
+                assert!(sound, "round {round}: {what}: {:?}", result.map(|reply| reply.len()));
+            }
+            bystander.must_answer().await;
+        }
+        bystander.finish().await;
+    });
+}
+
+/// Misdeeds of the start, by stage: what the host says of them.
+const STARTS: &[(&str, &str, &str)] = &[
+    ("loading", "ready", "\\\"ready\\\" while it loads"),
+    ("loading", "ask", "a host call while it loads"),
+    ("loading", "reply", "a reply while it loads"),
+    ("loading", "garbage", "bytes that are no message"),
+    ("loading", "listener", "a listener while it loads"),
+    ("loading", "evidence", "evidence while it loads"),
+    ("loading", "exit", "code 0"),
+    ("starting", "reply", "a reply while it starts"),
+    ("starting", "loaded", "\\\"loaded\\\" while it starts"),
+    ("starting", "garbage", "bytes that are no message"),
+    ("starting", "exit", "code 0"),
+    ("starting", "no plugin of yours", "no plugin of yours"),
+];
+
+#[test]
+fn a_start_that_breaks_the_protocol_is_refused_and_leaves_nothing() {
+    let _alone = common::alone();
+    common::runtime().block_on(async {
+        let hostile = Hostile::new().await;
+        let bystander = Bystander::start(hostile.neighbour.clone(), "ok", b"well");
+        bystander.must_answer().await;
+        let before = Footprint::now();
+        for (number, (stage, act, text)) in STARTS.iter().enumerate() {
+            let result = hostile.load(&format!("start-{number}"), stage, act).await;
+            let said = result.err().unwrap_or_else(|| panic!("{stage} {act}: it must not load")).to_string();
+            let plain = said.replace('"', "\\\"");
+            assert!(said.contains(text) || plain.contains(text), "{stage} {act}: {said}");
+            bystander.must_answer().await;
+            before.must_return();
+        }
+        let twice =
+            hostile.load("ready-twice", "starting", "ready").await.expect("the second one comes later");
+        let next = twice.call_raw("echo", b"x".to_vec()).await;
+        assert!(next.is_err(), "a second \"ready\" is found with the first call, at every start: {next:?}");
+        bystander.finish().await;
+    });
+}
+
+#[test]
+fn the_memory_cannot_be_resized_and_nothing_can_be_passed_to_the_host() {
+    let _alone = common::alone();
+    common::runtime().block_on(async {
+        let hostile = Hostile::new().await;
+        let text = async |export: &str| {
+            let said = hostile.plugin.call_raw(export, Vec::new()).await.expect("a reply");
+            String::from_utf8(said).expect("text")
+        };
+        // IP-11, IP-12: with every right of a process that is not confined, the seals stand; a hole only empties bytes.
+        let tried = text("tried").await;
+        for line in
+            ["shrink: 1\n", "grow: 1\n", "seal: 1\n", "punch a hole: done\n", "pass a descriptor: done\n"]
+        {
+            assert!(tried.contains(line), "{line} of {tried}");
+        }
+        let before = Footprint::now();
+        // IP-07, IP-08, IP-09, IP-28: there is no socket, so no packet, no truncation and no descriptor.
+        let tried = text("try").await;
+        assert!(tried.lines().count() > 50 && !tried.contains("done"), "{tried}");
+        before.must_return();
+    });
+}
+
+#[test]
+fn a_worker_that_takes_no_more_calls_is_replaced() {
+    let _alone = common::alone();
+    common::runtime().block_on(async {
+        let mut hostile = Hostile::new().await;
+        let bystander = Bystander::start(hostile.neighbour.clone(), "ok", b"well");
+        hostile.fresh_worker().await;
+        let deaf = hostile.plugin.call_raw("answer", b"and be deaf".to_vec()).await;
+        assert_eq!(deaf.expect("it answers once more"), b"and be deaf");
+        let replaced = async {
+            loop {
+                let large = vec![7; 100_000];
+                match hostile.plugin.request("echo").deadline(SHORT).raw(large).await {
+                    Ok(reply) => return assert_eq!(reply.len(), 100_000),
+                    Err(CallError::Timeout) => bystander.must_answer().await,
+                    Err(error) => panic!("calls that it did not take end at their deadline or move: {error}"),
+                }
+            }
+        };
+        tokio::time::timeout(LONG, replaced).await.expect("another worker takes its place");
+        bystander.finish().await;
+    });
+}
+
+#[test]
+fn calls_that_are_given_up_unbegun_cost_no_worker_its_place() {
+    let _alone = common::alone();
+    common::runtime().block_on(async {
+        let hostile = Hostile::new().await;
+        let plugin = hostile.load_more("two", serde_json::json!({ "instances": 2 })).await.expect("it loads");
+        let nap = || plugin.call_raw("answer", b"and nap".to_vec());
+        let (first, second) = tokio::join!(nap(), nap());
+        assert!(first.is_ok() && second.is_ok(), "both reply, and take no call for a moment");
+        for _ in 0..2 {
+            let given_up = plugin.call_raw("echo", b"given up".to_vec());
+            let ended = tokio::time::timeout(Duration::ZERO, given_up).await;
+            assert!(ended.is_err(), "control: it was not served");
+        }
+        let echo = || plugin.call_raw("echo", b"next".to_vec());
+        let (first, second) = tokio::join!(echo(), echo());
+        assert_eq!((first.expect("a reply"), second.expect("a reply")), (b"next".to_vec(), b"next".to_vec()));
+    });
+}
+
+#[test]
+fn a_reply_that_waits_for_the_budget_reaches_a_blocking_caller() {
+    let _alone = common::alone();
+    let folders = hotcell_tests::Folders::new();
+    let host =
+        hostile_host::builder(&folders).payload_budget(1 << 20).build_blocking().expect("a host starts");
+    let load =
+        |name: &str| host.load(hostile_host::fake(&folders, name, serde_json::json!({}))).expect("it loads");
+    let (holding, over, waiting) = (load("holding"), load("over"), load("waiting"));
+    let half = |plugin: &hotcell::blocking::Plugin| {
+        let plugin = plugin.clone();
+        std::thread::spawn(move || plugin.call_within(Duration::from_secs(2), "half", b"silence".to_vec()))
+    };
+    // One takes most of the budget, the other what may be over it.
+    let halves = [half(&holding), half(&over)];
+    // The host does not tell how much of it is taken. A caller that comes too early sees nothing of what is tested.
+    std::thread::sleep(SHORT);
+    let reply = waiting.call_within(LONG, "echo", vec![7; 500_000]);
+    assert!(reply.as_ref().is_ok_and(|reply| reply.len() == 500_000), "{:?}", reply.map(|reply| reply.len()));
+    for half in halves {
+        let ended = half.join().expect("no panic");
+        assert!(matches!(ended, Err(CallError::Timeout)), "{ended:?}");
+    }
+    host.shutdown();
 }

@@ -15,8 +15,6 @@ pub mod start;
 mod sys;
 
 pub use confine::Confined;
-pub use link::{HostCallError, Link, LinkError};
 pub use hotcell_protocol::ring::Input;
-pub use start::{
-    Inherited, Payload, Reply, Runtime, Started, load_failure, no_hook, run, split_state,
-};
+pub use link::{HostCallError, Link, LinkError};
+pub use start::{Inherited, Payload, Reply, Runtime, Started, load_failure, no_hook, run, split_state};

@@ -177,13 +177,16 @@ impl Link {
 
     fn ask(&mut self, name: &str, input: &[u8]) -> Result<Result<Vec<u8>, HostCallError>, LinkError> {
         self.unstage();
-        let message = FromWorker::HostCall { call: self.running, name: name.to_owned(), len: input.len() as u64 };
+        let message =
+            FromWorker::HostCall { call: self.running, name: name.to_owned(), len: input.len() as u64 };
         self.tell_with(&message, input)?;
         let (outcome, payload) = self.answer()?;
         Ok(match outcome {
             AnswerStatus::Ok => Ok(payload),
             AnswerStatus::Refused => Err(HostCallError::Refused),
-            AnswerStatus::Failed => Err(HostCallError::Failed(String::from_utf8_lossy(&payload).into_owned())),
+            AnswerStatus::Failed => {
+                Err(HostCallError::Failed(String::from_utf8_lossy(&payload).into_owned()))
+            }
         })
     }
 
@@ -194,7 +197,9 @@ impl Link {
                 (ToWorker::Answer { call, outcome, len }, payload) if call == self.running => {
                     break (outcome, self.checked(len)?, payload);
                 }
-                (ToWorker::Call { call, export, len }, inline) => self.put_aside(call, export, len, inline)?,
+                (ToWorker::Call { call, export, len }, inline) => {
+                    self.put_aside(call, export, len, inline)?
+                }
                 _ => return Err(LinkError::Unexpected("a host call is answered first")),
             }
         };
@@ -202,14 +207,22 @@ impl Link {
         while payload.len() < len {
             match self.receive()? {
                 (ToWorker::Data { call }, piece) if call == self.running => payload.extend_from_slice(&piece),
-                (ToWorker::Call { call, export, len }, inline) => self.put_aside(call, export, len, inline)?,
+                (ToWorker::Call { call, export, len }, inline) => {
+                    self.put_aside(call, export, len, inline)?
+                }
                 _ => return Err(LinkError::Unexpected("an answer is not finished")),
             }
         }
         Ok((outcome, payload))
     }
 
-    fn put_aside(&mut self, call: CallId, export: String, len: u64, inline: Vec<u8>) -> Result<(), LinkError> {
+    fn put_aside(
+        &mut self,
+        call: CallId,
+        export: String,
+        len: u64,
+        inline: Vec<u8>,
+    ) -> Result<(), LinkError> {
         let len = self.checked(len)?;
         self.aside.push_back(Aside { call, export, len, inline, cancelled: false });
         Ok(())
@@ -237,7 +250,9 @@ impl Link {
                 Some(cancelled) if cancelled.cancelled => self.pass_over(cancelled.len)?,
                 Some(aside) => break aside,
                 None => match self.receive()? {
-                    (ToWorker::Call { call, export, len }, inline) => self.put_aside(call, export, len, inline)?,
+                    (ToWorker::Call { call, export, len }, inline) => {
+                        self.put_aside(call, export, len, inline)?
+                    }
                     _ => return Err(LinkError::Unexpected("only calls come now")),
                 },
             }

@@ -187,17 +187,19 @@ async fn ask(
 ) -> Option<Result<Description, CompileFailure>> {
     let input = codec::encode(&CompileRequest { runtime }).ok()?;
     let deadline = Duration::from_millis(blueprint.orders.limits.call_ms);
-    let reply = match tokio::time::timeout(deadline, worker.call(Arc::new(Request(Mutex::new(input))), broker)).await {
-        Ok(Ok(reply)) => reply,
-        Ok(Err(broken)) => {
-            worker.condemn(broken).await;
-            return None;
-        }
-        Err(_) => {
-            worker.kill(ExitCause::Deadline);
-            return None;
-        }
-    };
+    let reply =
+        match tokio::time::timeout(deadline, worker.call(Arc::new(Request(Mutex::new(input))), broker)).await
+        {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(broken)) => {
+                worker.condemn(broken).await;
+                return None;
+            }
+            Err(_) => {
+                worker.kill(ExitCause::Deadline);
+                return None;
+            }
+        };
     let answer = match reply.status {
         ReplyStatus::Ok => codec::decode(&reply.payload).ok().map(Ok),
         ReplyStatus::PluginError => codec::decode(&reply.payload).ok().map(Err),

@@ -7,7 +7,9 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::Duration;
 
 use hotcell_protocol::launch::build_id;
-use hotcell_protocol::{Channel, ChannelError, FromLauncher, Image, Namespace, PACKET_MAX, ToLauncher, WorkerId};
+use hotcell_protocol::{
+    Channel, ChannelError, FromLauncher, Image, Namespace, PACKET_MAX, ToLauncher, WorkerId,
+};
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot, watch};

@@ -67,6 +67,8 @@ struct Seat {
     starting: Option<Arc<Call>>,
     /// Why the worker cannot go on, for the actor. The first reason stays.
     trouble: Option<Trouble>,
+    /// A call that was taken back though it was the worker's turn, and when: a sound worker soon goes past it.
+    neglected: Option<(Position, Instant)>,
 }
 
 /// A worker that serves calls.
@@ -295,7 +297,9 @@ impl Exchange {
 
     fn look_locked(&self, state: &mut State, index: usize, wake: Wake, ended: &mut Vec<Ending>) -> Look {
         let State { seats, outstanding, .. } = state;
-        let Some(seat) = seats.get_mut(index).filter(|seat| seat.trouble.is_none()) else { return Look::Gone };
+        let Some(seat) = seats.get_mut(index).filter(|seat| seat.trouble.is_none()) else {
+            return Look::Gone;
+        };
         for _ in 0..BURST {
             if seat.delivered.is_empty() {
                 seat.serving.iter_mut().for_each(|serving| serving.line.rest());
@@ -347,7 +351,8 @@ impl Exchange {
         let mut state = self.state();
         let Some(seat) = state.seats.get_mut(index) else { return };
         let waits = seat.running() == Some(id) && seat.trouble.is_none();
-        let Some(serving) = seat.serving.as_mut().filter(|serving| serving.office.generation == generation && waits)
+        let Some(serving) =
+            seat.serving.as_mut().filter(|serving| serving.office.generation == generation && waits)
         else {
             return;
         };
@@ -476,6 +481,7 @@ impl Exchange {
             return Parting { trouble: None, culprit: None, others: Vec::new(), _line: None };
         };
         let trouble = seat.trouble.take();
+        seat.neglected = None;
         let mut line = seat.serving.take().map(|serving| serving.line);
         line.iter_mut().for_each(Line::stop_sending);
         let mut culprit = seat.starting.take();
@@ -609,8 +615,14 @@ impl State {
 
     /// Delivers the oldest waiting call to a seat's worker; `false` if it has no room.
     fn deliver_to(&mut self, index: usize) -> Result<bool, Broken> {
-        let (Some(call), Some(seat)) = (self.waiting.front(), self.seats.get_mut(index)) else { return Ok(false) };
+        let (Some(call), Some(seat)) = (self.waiting.front(), self.seats.get_mut(index)) else {
+            return Ok(false);
+        };
         let Some(serving) = &mut seat.serving else { return Ok(false) };
+        seat.neglected = seat.neglected.filter(|(position, _)| !serving.line.has_passed(*position));
+        if seat.neglected.is_some_and(|(_, since)| since.elapsed() >= GRACE) {
+            return Err(Broken::Breach("it takes no calls".to_owned()));
+        }
         if seat.delivered.is_empty() {
             serving.line.attend()?;
         }
@@ -655,6 +667,9 @@ impl State {
         };
         if serving.line.cancel(delivered.position) {
             // No reply comes: its place is free.
+            if place == 0 {
+                seat.neglected.get_or_insert((delivered.position, Instant::now()));
+            }
             seat.delivered.remove(place);
         } else if place > 0 {
             delivered.fate = Fate::Orphaned;
@@ -765,7 +780,10 @@ impl Seat {
 
     /// When the worker is ended if it still runs a call that nobody waits for.
     fn orphan_ends_at(&self) -> Option<Instant> {
-        self.delivered.front().filter(|running| running.fate == Fate::Orphaned).map(|running| running.deadline)
+        self.delivered
+            .front()
+            .filter(|running| running.fate == Fate::Orphaned)
+            .map(|running| running.deadline)
     }
 
     /// Sets the worker free from its caller's processor if its call takes long.
@@ -807,4 +825,3 @@ impl Delivered {
         matches!(self.fate, Fate::Awaited | Fate::Abandoned)
     }
 }
-

@@ -21,8 +21,8 @@ use crate::event::{EventKind, EventSender};
 use crate::host::Shared;
 use crate::prepare::Prepared;
 use actor::{Actor, Closing, Common};
-use exchange::Exchange;
 pub use call::{CommandRequest, Request};
+use exchange::Exchange;
 
 /// A loaded plugin. Clones are the same plugin; when the last is dropped, it is unloaded.
 ///

@@ -79,7 +79,13 @@ pub(super) fn look_for(plugin: &Plugin, call: &Arc<Call>, spin: Duration) {
 }
 
 /// Answers a host call: here if its handler answers at once, else from a task.
-pub(super) fn answer(exchange: &Arc<Exchange>, broker: &Broker, number: u64, index: usize, host_call: HostCall) {
+pub(super) fn answer(
+    exchange: &Arc<Exchange>,
+    broker: &Broker,
+    number: u64,
+    index: usize,
+    host_call: HostCall,
+) {
     let HostCall { id, name, input, office, call } = host_call;
     let generation = office.generation;
     let mut answering = Box::pin(office.answer(name, input, broker, call.chain.with(number)));

@@ -30,8 +30,12 @@ impl Bells {
         let bell = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let (first, second) = (bell()?, bell()?);
         let worker = [first.try_clone()?, second.try_clone()?];
-        let bells =
-            Bells { first: watch(first, Interest::READABLE)?, second, pidfd: OnceLock::new(), sleeper: OnceLock::new() };
+        let bells = Bells {
+            first: watch(first, Interest::READABLE)?,
+            second,
+            pidfd: OnceLock::new(),
+            sleeper: OnceLock::new(),
+        };
         Ok((bells, worker))
     }
 
@@ -80,7 +84,12 @@ impl Bells {
         epoll::add(&sleeper, &self.second, epoll::EventData::new_u64(0), edge)?;
         if let Some(pidfd) = self.pidfd.get() {
             // Not an edge: who comes later must not sleep beside a dead worker.
-            epoll::add(&sleeper, pidfd.get_ref().0.as_fd(), epoll::EventData::new_u64(1), epoll::EventFlags::IN)?;
+            epoll::add(
+                &sleeper,
+                pidfd.get_ref().0.as_fd(),
+                epoll::EventData::new_u64(1),
+                epoll::EventFlags::IN,
+            )?;
         }
         Ok(sleeper)
     }

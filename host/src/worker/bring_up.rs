@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use hotcell_protocol::{
-    Channel, ChannelError, Envelope, Evidence, Failure, Filters, FromWorker, Generation, Image,
-    Place, Start, Statement, ToWorker,
+    Channel, ChannelError, Envelope, Evidence, Failure, Filters, FromWorker, Generation, Image, Place, Start,
+    Statement, ToWorker,
 };
 use tokio::io::Interest;
 

@@ -85,7 +85,9 @@ impl Status<'_> {
 
     fn number(&self, key: &str) -> Result<u32, String> {
         let first = self.numbers(key, 10)?.first().copied();
-        first.and_then(|number| u32::try_from(number).ok()).ok_or_else(|| format!("the kernel tells no {key} of it"))
+        first
+            .and_then(|number| u32::try_from(number).ok())
+            .ok_or_else(|| format!("the kernel tells no {key} of it"))
     }
 
     /// Real, effective, saved and file-system id, which must all be one.
@@ -100,8 +102,10 @@ impl Status<'_> {
     }
 
     fn capabilities(&self, with_bounding: bool) -> Result<u64, String> {
-        let sets = ["CapInh", "CapPrm", "CapEff", "CapAmb"].into_iter().chain(with_bounding.then_some("CapBnd"));
-        sets.map(|set| self.numbers(set, 16)).try_fold(0, |union, set| Ok(set?.iter().fold(union, |a, b| a | b)))
+        let sets =
+            ["CapInh", "CapPrm", "CapEff", "CapAmb"].into_iter().chain(with_bounding.then_some("CapBnd"));
+        sets.map(|set| self.numbers(set, 16))
+            .try_fold(0, |union, set| Ok(set?.iter().fold(union, |a, b| a | b)))
     }
 }
 

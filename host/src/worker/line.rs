@@ -339,6 +339,11 @@ impl Line {
         is_sent && self.sender.cancel(position)
     }
 
+    /// Whether the worker has gone past a call that was taken back.
+    pub(crate) fn has_passed(&self, position: Position) -> bool {
+        self.sender.passed(position)
+    }
+
     /// Sends no more of an input: its worker is gone, and the call may move to another.
     pub(crate) fn stop_sending(&mut self) {
         self.outgoing = None;

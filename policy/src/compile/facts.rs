@@ -100,7 +100,12 @@ fn process(facts: &mut Vec<Fact>, policy: &Policy, orders: &Orders) {
             (None, Namespace::User) => "needed for the others by an ordinary user".to_owned(),
             (None, _) => BUILT_IN.to_owned(),
         };
-        add(facts, Topic::Process, format!("a {name} namespace apart from the host's, shared with other workers"), source);
+        add(
+            facts,
+            Topic::Process,
+            format!("a {name} namespace apart from the host's, shared with other workers"),
+            source,
+        );
     }
     let uid =
         if orders.distinct_uid { "a uid and gid of the plugin's own" } else { "the user's uid and gid" };

@@ -36,7 +36,8 @@ pub(super) const FRAME_ALIGN: usize = 16;
 /// Messages and payloads start at multiples of this.
 pub(super) const PART_ALIGN: usize = 8;
 
-const _: () = assert!(HEADER_LEN + HEAD_MAX + INLINE_MAX <= MESSAGES_LEN / 2, "a frame fits, whatever is behind it");
+const _: () =
+    assert!(HEADER_LEN + HEAD_MAX + INLINE_MAX <= MESSAGES_LEN / 2, "a frame fits, whatever is behind it");
 const _: () = assert!(MESSAGES_LEN.is_power_of_two() && BULK_LEN.is_power_of_two(), "positions are masked");
 
 /// A ring's bytes.

@@ -46,7 +46,8 @@ impl Map {
         let mut map = Map::shared(file)?;
         let Area { start, len } = DOWN.bulk;
         // SAFETY: asks for fresh address space, and puts nothing in the place of anything.
-        let room = unsafe { mmap_anonymous(std::ptr::null_mut(), 2 * len, ProtFlags::empty(), MapFlags::PRIVATE) }?;
+        let room =
+            unsafe { mmap_anonymous(std::ptr::null_mut(), 2 * len, ProtFlags::empty(), MapFlags::PRIVATE) }?;
         map.inputs = NonNull::new(room.cast());
         for place in [room.cast::<u8>(), room.cast::<u8>().wrapping_add(len)] {
             map_file(place.cast(), len, file, start as u64, MapFlags::SHARED | MapFlags::FIXED)?;
@@ -153,7 +154,11 @@ impl Map {
     pub(super) fn input(self: &Arc<Self>, position: u64, len: usize) -> Option<Input> {
         let (offset, _) = place(Area { start: 0, len: DOWN.bulk.len }, position);
         let start = self.inputs?.as_ptr().wrapping_add(offset);
-        Some(Input(Bytes::InPlace { start: NonNull::new(start)?, len: len.min(DOWN.bulk.len), _map: Arc::clone(self) }))
+        Some(Input(Bytes::InPlace {
+            start: NonNull::new(start)?,
+            len: len.min(DOWN.bulk.len),
+            _map: Arc::clone(self),
+        }))
     }
 }
 

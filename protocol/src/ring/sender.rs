@@ -29,7 +29,12 @@ impl Sender {
     ///
     /// # Errors
     /// The peer's cursor is impossible, or the frame is larger than any may be.
-    pub fn send(&mut self, generation: u32, head: &[u8], payload: &[u8]) -> Result<Option<Position>, Corrupt> {
+    pub fn send(
+        &mut self,
+        generation: u32,
+        head: &[u8],
+        payload: &[u8],
+    ) -> Result<Option<Position>, Corrupt> {
         if head.len() > HEAD_MAX || payload.len() > INLINE_MAX {
             return Err(Corrupt("a frame over the limit"));
         }
@@ -94,10 +99,14 @@ impl Sender {
         self.finish(position, CANCELLED)
     }
 
-    fn finish(&self, Position(position): Position, state: u32) -> bool {
+    /// Whether the peer has consumed a frame, as it says.
+    pub fn passed(&self, Position(position): Position) -> bool {
+        self.map.published(self.way.tail()) > position
+    }
+
+    fn finish(&self, at: Position, state: u32) -> bool {
         // What the peer has consumed may have been overwritten by a later frame.
-        let consumed = self.map.published(self.way.tail()) > position;
-        !consumed && self.map.exchange(state_offset(self.way, position), READY, state)
+        !self.passed(at) && self.map.exchange(state_offset(self.way, at.0), READY, state)
     }
 
     /// How the reader wants to be told of what was written since it went to sleep. To be asked after writing.
@@ -150,7 +159,8 @@ fn room(capacity: usize, head: u64, tail: u64) -> Result<usize, Corrupt> {
 fn header(generation: u32, head: usize, payload: usize) -> [u8; HEADER_LEN] {
     const _: () = assert!(READY == 0 && TAKEN != CANCELLED, "a header is written in one piece");
     let mut header = [0; HEADER_LEN];
-    let lens = [generation, u32::try_from(head).unwrap_or(u32::MAX), u32::try_from(payload).unwrap_or(u32::MAX)];
+    let lens =
+        [generation, u32::try_from(head).unwrap_or(u32::MAX), u32::try_from(payload).unwrap_or(u32::MAX)];
     for (place, word) in header.chunks_exact_mut(4).skip(1).zip(lens) {
         place.copy_from_slice(&word.to_ne_bytes());
     }

@@ -137,8 +137,14 @@ fn manifest(profile: &str, instances: usize) -> serde_json::Value {
 }
 
 fn builder(folders: &Folders, gates: &Gates) -> HostBuilder {
-    let native = [(r#"message     = "64 MiB""#, r#"message     = "6 MiB""#), ("outstanding = 64", "outstanding = 512")];
-    let wasm = [(r#"message     = "16 MiB""#, r#"message     = "6 MiB""#), ("outstanding = 64", "outstanding = 512")];
+    let native = [
+        (r#"message     = "64 MiB""#, r#"message     = "6 MiB""#),
+        ("outstanding = 64", "outstanding = 512"),
+    ];
+    let wasm = [
+        (r#"message     = "16 MiB""#, r#"message     = "6 MiB""#),
+        ("outstanding = 64", "outstanding = 512"),
+    ];
     let Gates { opened, asked } = gates.clone();
     fixture::host(folders)
         .profile(common::profile("native-strict", "native-calls", &native, GRANTS))

@@ -28,7 +28,7 @@ pub(crate) struct Hostile {
     pub(crate) plugin: Plugin,
     pub(crate) neighbour: Plugin,
     pub(crate) events: Events,
-    _folders: Folders,
+    folders: Folders,
 }
 
 impl Hostile {
@@ -39,7 +39,17 @@ impl Hostile {
         let neighbour = host.load(package("crash-lab/wasm")).await.expect("the neighbour loads");
         let plugin = host.load(fake(&folders, "fake", json!({}))).await;
         let plugin = plugin.unwrap_or_else(|error| panic!("the fake worker starts: {error}"));
-        Hostile { host, plugin, neighbour, events, _folders: folders }
+        Hostile { host, plugin, neighbour, events, folders }
+    }
+
+    /// Loads another fake plugin, which commits a misdeed while it starts.
+    pub(crate) async fn load(&self, name: &str, stage: &str, act: &str) -> Result<Plugin, hotcell::Error> {
+        self.load_more(name, json!({ "config": { stage: act } })).await
+    }
+
+    /// The same with more in its manifest.
+    pub(crate) async fn load_more(&self, name: &str, more: Value) -> Result<Plugin, hotcell::Error> {
+        self.host.load(fake(&self.folders, name, more)).await
     }
 
     /// Has the next call served by a worker that has done nothing yet, and forgets earlier events.

@@ -5,7 +5,7 @@
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::Duration;
 
-use hotcell_protocol::{Evidence, Failure, FromWorker, ReplyStatus, Step, codec, ring::BULK_LEN};
+use hotcell_protocol::{Failure, FromWorker, ReplyStatus, Statement, Step, codec, ring::BULK_LEN};
 
 use crate::memory::{DOWN, Memory, UP};
 
@@ -180,7 +180,7 @@ fn failed(detail: &str) -> FromWorker {
 }
 
 /// What an unconfined process would say of itself.
-fn evidence() -> Evidence {
+fn evidence() -> Statement {
     let zeroes = [0; 64];
     (0..zeroes.len())
         .find_map(|len| codec::decode(zeroes.get(..len)?).ok())

@@ -71,7 +71,7 @@ impl Memory {
             _ => None,
         });
         let file = descriptors.flatten().next().expect("the channel's memory");
-        let orders: Envelope<ToWorker> = codec::decode(&bytes[..received.bytes]).expect("orders");
+        let orders: Envelope<ToWorker> = codec::decode(bytes.get(..received.bytes).expect("fits")).expect("orders");
         // SAFETY: a fresh mapping at a place that the kernel chooses.
         let base = unsafe {
             mmap(
@@ -259,7 +259,8 @@ impl Memory {
         match codec::decode(&message).expect("the host is honest") {
             ToWorker::Call { len, .. } if state == CANCELLED => {
                 let len = usize::try_from(len).expect("short");
-                self.bulk_tail(DOWN).fetch_add(if len > INLINE_MAX { len as u64 } else { 0 }, Ordering::Release);
+                self.bulk_tail(DOWN)
+                    .fetch_add(if len > INLINE_MAX { len as u64 } else { 0 }, Ordering::Release);
                 None
             }
             ToWorker::Call { call: CallId(id), export, len } => {
