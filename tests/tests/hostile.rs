@@ -154,7 +154,12 @@ async fn judge(row: &str, verdict: Verdict, result: Result<Vec<u8>, CallError>, 
     };
     assert!(right, "{row}: expected {verdict:?}, got {result:?}");
     // Larger than a frame, so that every ring is used.
-    let next = hostile.plugin.call_raw("echo", vec![7; 100_000]).await;
+    let echo = || hostile.plugin.call_raw("echo", vec![7; 100_000]);
+    let next = match (verdict, echo().await) {
+        // Its reply was seen before its bell was full: that of the next call is not, and costs it its life.
+        (Unheard, Err(CallError::Timeout)) => echo().await,
+        (_, next) => next,
+    };
     assert!(
         next.as_ref().is_ok_and(|reply| reply == &[7; 100_000]),
         "after {row}: {:?}",
@@ -190,71 +195,6 @@ fn every_breach_ends_its_worker_and_nothing_else() {
         }
         bystander.finish().await;
         hostile.host.shutdown().await;
-    });
-}
-
-#[test]
-fn bytes_that_change_while_they_are_read_are_a_breach_or_do_not_matter() {
-    let _alone = common::alone();
-    common::runtime().block_on(async {
-        let mut hostile = Hostile::new().await;
-        let bystander = Bystander::start(hostile.neighbour.clone(), "ok", b"well");
-        for round in 0..40 {
-            for what in ["lengths", "message", "payload"] {
-                hostile.fresh_worker().await;
-                let call = hostile.plugin.request("change").deadline(SHORT).raw(what.as_bytes().to_vec());
-                let result = tokio::time::timeout(LONG, call).await.expect("it ends");
-                let sound = match &result {
-                    Ok(reply) => reply.len() == 2048,
-                    Err(CallError::Crashed(exit)) => matches!(exit.cause, ExitCause::ProtocolViolation(_)),
-                    // The header promised another call's reply, or less than was published.
-                    Err(error) => matches!(error, CallError::Timeout | CallError::OverLimit { .. }),
-                };
-                assert!(sound, "round {round}: {what}: {:?}", result.map(|reply| reply.len()));
-            }
-            bystander.must_answer().await;
-        }
-        bystander.finish().await;
-    });
-}
-
-/// Misdeeds of the start, by stage: what the host says of them.
-const STARTS: &[(&str, &str, &str)] = &[
-    ("loading", "ready", "\\\"ready\\\" while it loads"),
-    ("loading", "ask", "a host call while it loads"),
-    ("loading", "reply", "a reply while it loads"),
-    ("loading", "garbage", "bytes that are no message"),
-    ("loading", "listener", "a listener while it loads"),
-    ("loading", "evidence", "evidence while it loads"),
-    ("loading", "exit", "code 0"),
-    ("starting", "reply", "a reply while it starts"),
-    ("starting", "loaded", "\\\"loaded\\\" while it starts"),
-    ("starting", "garbage", "bytes that are no message"),
-    ("starting", "exit", "code 0"),
-    ("starting", "no plugin of yours", "no plugin of yours"),
-];
-
-#[test]
-fn a_start_that_breaks_the_protocol_is_refused_and_leaves_nothing() {
-    let _alone = common::alone();
-    common::runtime().block_on(async {
-        let hostile = Hostile::new().await;
-        let bystander = Bystander::start(hostile.neighbour.clone(), "ok", b"well");
-        bystander.must_answer().await;
-        let before = Footprint::now();
-        for (number, (stage, act, text)) in STARTS.iter().enumerate() {
-            let result = hostile.load(&format!("start-{number}"), stage, act).await;
-            let said = result.err().unwrap_or_else(|| panic!("{stage} {act}: it must not load")).to_string();
-            let plain = said.replace('"', "\\\"");
-            assert!(said.contains(text) || plain.contains(text), "{stage} {act}: {said}");
-            bystander.must_answer().await;
-            before.must_return();
-        }
-        let twice =
-            hostile.load("ready-twice", "starting", "ready").await.expect("the second one comes later");
-        let next = twice.call_raw("echo", b"x".to_vec()).await;
-        assert!(next.is_err(), "a second \"ready\" is found with the first call, at every start: {next:?}");
-        bystander.finish().await;
     });
 }
 

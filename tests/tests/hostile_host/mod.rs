@@ -42,12 +42,7 @@ impl Hostile {
         Hostile { host, plugin, neighbour, events, folders }
     }
 
-    /// Loads another fake plugin, which commits a misdeed while it starts.
-    pub(crate) async fn load(&self, name: &str, stage: &str, act: &str) -> Result<Plugin, hotcell::Error> {
-        self.load_more(name, json!({ "config": { stage: act } })).await
-    }
-
-    /// The same with more in its manifest.
+    /// Loads another fake plugin, with more in its manifest.
     pub(crate) async fn load_more(&self, name: &str, more: Value) -> Result<Plugin, hotcell::Error> {
         self.host.load(fake(&self.folders, name, more)).await
     }

@@ -71,7 +71,8 @@ impl Memory {
             _ => None,
         });
         let file = descriptors.flatten().next().expect("the channel's memory");
-        let orders: Envelope<ToWorker> = codec::decode(bytes.get(..received.bytes).expect("fits")).expect("orders");
+        let orders: Envelope<ToWorker> =
+            codec::decode(bytes.get(..received.bytes).expect("fits")).expect("orders");
         // SAFETY: a fresh mapping at a place that the kernel chooses.
         let base = unsafe {
             mmap(
