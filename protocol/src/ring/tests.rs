@@ -48,6 +48,7 @@ fn a_full_ring_takes_nothing_until_its_reader_consumes() {
 }
 
 #[test]
+#[expect(clippy::indexing_slicing, reason = "in range by construction")]
 fn bulk_bytes_stream_through_a_smaller_ring_and_lie_in_place() {
     let ((mut down, _), (_, mut worker)) = pair();
     let bytes: Vec<u8> = (0..3 * BULK_LEN + 5).map(|n| u8::try_from(n % 253).expect("small")).collect();
