@@ -90,6 +90,8 @@ struct Delivered {
     position: Position,
     deadline: Instant,
     since: Instant,
+    /// When it was delivered, if its worker had nothing else to do.
+    first_since: Option<Instant>,
     fate: Fate,
 }
 
@@ -623,7 +625,8 @@ impl State {
         if seat.neglected.is_some_and(|(_, since)| since.elapsed() >= GRACE) {
             return Err(Broken::Breach("it takes no calls".to_owned()));
         }
-        if seat.delivered.is_empty() {
+        let first_since = seat.delivered.is_empty().then(Instant::now);
+        if first_since.is_some() {
             serving.line.attend()?;
         }
         let id = CallId(self.next_call);
@@ -631,7 +634,15 @@ impl State {
         self.next_call += 1;
         let Some(call) = self.waiting.pop_front() else { return Ok(false) };
         let (deadline, since) = (call.deadline, call.entered);
-        seat.delivered.push_back(Delivered { id, call, position, deadline, since, fate: Fate::Awaited });
+        seat.delivered.push_back(Delivered {
+            id,
+            call,
+            position,
+            deadline,
+            since,
+            first_since,
+            fate: Fate::Awaited,
+        });
         Ok(true)
     }
 
@@ -668,7 +679,8 @@ impl State {
         if serving.line.cancel(delivered.position) {
             // No reply comes: its place is free.
             if place == 0 {
-                seat.neglected.get_or_insert((delivered.position, Instant::now()));
+                let since = delivered.first_since.unwrap_or_else(Instant::now);
+                seat.neglected.get_or_insert((delivered.position, since));
             }
             seat.delivered.remove(place);
         } else if place > 0 {
