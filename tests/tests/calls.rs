@@ -44,7 +44,8 @@ async fn every_reply_of_many_outstanding_calls_matches_its_input() {
 fn blocking_threads_and_tasks_share_one_worker_and_each_gets_its_own_reply() {
     let _alone = common::alone();
     let (host, plugin, _gates, _folders) = calls_host::blocking("shared");
-    plugin.call_raw("ok", Vec::new()).expect("it answers");
+    // Long enough that its caller sleeps: what it sleeps on is made for the first one.
+    plugin.call_raw("busy", b"50".to_vec()).expect("it answers");
     let before = Footprint::now();
     std::thread::scope(|scope| {
         for thread in 0..4 {
@@ -65,7 +66,6 @@ fn blocking_threads_and_tasks_share_one_worker_and_each_gets_its_own_reply() {
             }
         });
     });
-    // The one sleeper of the worker was made for the first blocking caller.
     before.must_return();
     host.shutdown();
 }
