@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use hotcell::Package;
+
 use super::hosts::{Driven, Hosts};
 use super::layers::Confined;
 use super::packages::Subject;
@@ -14,24 +16,38 @@ use crate::measure::{Case, Opened, Samples};
 struct Launch {
     driven: Driven,
     package: PathBuf,
+    /// The package, read before the clock starts.
+    prepared: Option<Package>,
     /// Export and input of the call that ends a sample, if any.
     call: Option<(&'static str, &'static [u8])>,
 }
 
 /// Loads a plugin whose code, where it is wasm, is in the cache.
 pub(super) fn open(hosts: &Hosts, subject: &Subject<'_>) -> Opened {
-    open_launch(hosts, subject.path, None)
+    open_launch(hosts, subject.path, None, false)
+}
+
+/// The same of a package that was read, planned and compiled before: from there to the reply of a first call.
+pub(super) fn open_prepared(hosts: &Hosts, subject: &Subject<'_>) -> Opened {
+    open_launch(hosts, subject.path, Some((subject.export, subject.input)), true)
 }
 
 /// The same, to the reply of a first call.
 pub(super) fn open_with_call(hosts: &Hosts, subject: &Subject<'_>) -> Opened {
-    open_launch(hosts, subject.path, Some((subject.export, subject.input)))
+    open_launch(hosts, subject.path, Some((subject.export, subject.input)), false)
 }
 
-fn open_launch(hosts: &Hosts, package: &Path, call: Option<(&'static str, &'static [u8])>) -> Opened {
+fn open_launch(
+    hosts: &Hosts,
+    package: &Path,
+    call: Option<(&'static str, &'static [u8])>,
+    prepared: bool,
+) -> Opened {
     let driven = hosts.one_thread()?;
     let layers = layers(hosts, &driven, package)?;
-    let mut launch = Launch { driven, package: package.to_owned(), call };
+    let prepare = || driven.runtime.block_on(driven.host.prepare(package));
+    let prepared = prepared.then(prepare).transpose()?;
+    let mut launch = Launch { driven, package: package.to_owned(), prepared, call };
     launch.sample(1, &mut Samples::default())?;
     Ok(Box::new(Confined { case: Box::new(launch), layers }))
 }
@@ -53,7 +69,10 @@ impl Case for Launch {
         runtime.block_on(async {
             for _ in 0..count {
                 let start = Instant::now();
-                let plugin = host.load(&self.package).await?;
+                let plugin = match &self.prepared {
+                    Some(package) => package.start().await?,
+                    None => host.load(&self.package).await?,
+                };
                 if let Some((export, input)) = self.call {
                     plugin.call_raw(export, input.to_vec()).await?;
                 }
@@ -91,7 +110,7 @@ pub(super) fn open_uncached(hosts: &Hosts, subject: &Subject<'_>) -> Opened {
     let module = fs::read(&module).map_err(io("read", &module))?;
     let driven = hosts.one_thread()?;
     let layers = layers(hosts, &driven, package)?;
-    let launch = Launch { driven, package: copy, call: None };
+    let launch = Launch { driven, package: copy, prepared: None, call: None };
     let mut uncached = Uncached { launch, artifact, module };
     uncached.sample(1, &mut Samples::default())?;
     Ok(Box::new(Confined { case: Box::new(uncached), layers }))

@@ -104,11 +104,20 @@ fn launches(hosts: &Rc<Hosts>, packages: &Packages, place: Place) -> Vec<Entry> 
     let usual = Group::Launch.count();
     let (native, wasm) = (packages.ordinary(Image::Native), packages.ordinary(Image::Wasm));
     let crashing = packages.echo(Group::Call, Image::Native);
-    let rows: [(&str, Image, PathBuf, &'static str, usize, OpenSubject); 6] = [
+    let rows: [(&str, Image, PathBuf, &'static str, usize, OpenSubject); 8] = [
         ("native, load to ready", Image::Native, native.clone(), floor::EXEC, usual, launch::open),
+        (
+            "native, start to first reply",
+            Image::Native,
+            native.clone(),
+            floor::EXEC,
+            usual,
+            launch::open_prepared,
+        ),
         ("native, load to first reply", Image::Native, native, floor::EXEC, usual, launch::open_with_call),
         ("native, reply after a crash", Image::Native, crashing, floor::EXEC, usual, crash::open),
         ("wasm, load to ready", Image::Wasm, wasm.clone(), floor::FORK, usual, launch::open),
+        ("wasm, start to first reply", Image::Wasm, wasm.clone(), floor::FORK, usual, launch::open_prepared),
         ("wasm, load to first reply", Image::Wasm, wasm.clone(), floor::FORK, usual, launch::open_with_call),
         ("wasm, first load, with compiling", Image::Wasm, wasm, floor::EXEC, SLOW, launch::open_uncached),
     ];

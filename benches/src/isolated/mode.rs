@@ -1,6 +1,6 @@
 //! The ways of loading that are measured. A way that hotcell learns gets its rows here, and nowhere else.
 
-use hotcell::LoadOptions;
+use hotcell::{LoadOptions, Waiting};
 
 use crate::placement::Placement;
 
@@ -15,5 +15,11 @@ pub(super) struct Mode {
 }
 
 /// All, in the order of their rows.
-pub(super) const MODES: &[Mode] =
-    &[Mode { label: "", options: LoadOptions::default, placements: &Placement::ALL }];
+pub(super) const MODES: &[Mode] = &[
+    Mode { label: "", options: LoadOptions::default, placements: &Placement::ALL },
+    Mode {
+        label: ", spinning",
+        options: || LoadOptions { waiting: Waiting::Spin, ..LoadOptions::default() },
+        placements: &[Placement::TwoCores, Placement::Unpinned],
+    },
+];
