@@ -199,6 +199,31 @@ fn every_breach_ends_its_worker_and_nothing_else() {
 }
 
 #[test]
+fn bytes_that_change_while_they_are_read_are_a_breach_or_do_not_matter() {
+    let _alone = common::alone();
+    common::runtime().block_on(async {
+        let mut hostile = Hostile::new().await;
+        let bystander = Bystander::start(hostile.neighbour.clone(), "ok", b"well");
+        for round in 0..2 {
+            for what in ["lengths", "message", "payload"] {
+                hostile.fresh_worker().await;
+                let call = hostile.plugin.request("change").deadline(SHORT).raw(what.as_bytes().to_vec());
+                let result = tokio::time::timeout(LONG, call).await.expect("it ends");
+                let sound = match &result {
+                    Ok(reply) => reply.len() == 2048,
+                    Err(CallError::Crashed(exit)) => matches!(exit.cause, ExitCause::ProtocolViolation(_)),
+                    // The header promised another call's reply, or less than was published.
+                    Err(error) => matches!(error, CallError::Timeout | CallError::OverLimit { .. }),
+                };
+                assert!(sound, "round {round}: {what}: {:?}", result.map(|reply| reply.len()));
+            }
+            bystander.must_answer().await;
+        }
+        bystander.finish().await;
+    });
+}
+
+#[test]
 fn the_memory_cannot_be_resized_and_nothing_can_be_passed_to_the_host() {
     let _alone = common::alone();
     common::runtime().block_on(async {
