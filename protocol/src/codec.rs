@@ -79,4 +79,46 @@ mod tests {
             assert!(decode::<(String, Vec<u32>)>(bytes.get(..end).expect("in range")).is_err());
         }
     }
+
+    /// Decodes as every type that crosses a border.
+    fn decode_all(bytes: &[u8]) {
+        use crate::{
+            CompileFailure, CompileRequest, Description, Envelope, FromLauncher, FromWorker, ToLauncher,
+            ToWorker,
+        };
+        let _ = decode::<FromWorker>(bytes);
+        let _ = decode::<ToWorker>(bytes);
+        let _ = decode::<Envelope<FromWorker>>(bytes);
+        let _ = decode::<Envelope<ToWorker>>(bytes);
+        let _ = decode::<FromLauncher>(bytes);
+        let _ = decode::<ToLauncher>(bytes);
+        let _ = decode::<Description>(bytes);
+        let _ = decode::<CompileFailure>(bytes);
+        let _ = decode::<CompileRequest>(bytes);
+    }
+
+    #[test]
+    fn whatever_bytes_come_decoding_ends_within_its_limit() {
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        for round in 0..200_000_u64 {
+            // Every message type begins with a small number; lengths are most often small, or huge.
+            let mut bytes = vec![u8::try_from(round % 9).expect("small")];
+            for _ in 0..next() % 40 {
+                match next() % 4 {
+                    0 => bytes.push(u8::try_from(next() % 4).expect("small")),
+                    1 => bytes.push(251 + u8::try_from(next() % 5).expect("small")),
+                    _ => bytes.extend(
+                        next().to_le_bytes().iter().take(usize::try_from(next() % 8).expect("small")),
+                    ),
+                }
+            }
+            decode_all(&bytes);
+        }
+    }
 }

@@ -157,3 +157,73 @@ fn the_file_can_neither_shrink_nor_grow() {
     let unsealed = rustix::fs::memfd_create(c"control", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
     rustix::fs::ftruncate(&unsealed, 1 << 20).expect("control: another memfd can");
 }
+
+/// Numbers that look random and are the same in every run (xorshift).
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// Most often small, or near the border of something.
+    fn word(&mut self) -> u64 {
+        let borders = [0, 1, 8, 16, 4096, 8192, 1 << 15, 1 << 20, 1 << 32, 1 << 63, u64::MAX];
+        let border = borders.get(usize::try_from(self.next() % 11).expect("small")).copied().unwrap_or(0);
+        match self.next() % 3 {
+            0 => self.next(),
+            1 => border.wrapping_add(self.next() % 5).wrapping_sub(2),
+            _ => self.next() % 70_000,
+        }
+    }
+}
+
+/// One thing that a host does with its ends; what it makes of it is its own memory, bounded by the ring.
+fn act((sender, receiver): &mut (Sender, Receiver), numbers: &mut Numbers) {
+    let mut bytes = Vec::new();
+    match numbers.next() % 6 {
+        0 => {
+            if let Ok(Some(frame)) = receiver.peek() {
+                receiver.head(&frame, &mut bytes);
+                receiver.payload(&frame, &mut bytes);
+                assert_eq!(bytes.len(), frame.head_len + frame.payload_len);
+                receiver.consume(&frame);
+            }
+        }
+        1 => {
+            let count = receiver.bulk(usize::try_from(numbers.word()).unwrap_or(usize::MAX), &mut bytes);
+            assert!(count.is_err() || count == Ok(bytes.len()));
+        }
+        2 => {
+            if let Ok(Some(position)) = sender.send(1, b"message", b"payload") {
+                sender.cancel(position);
+            }
+        }
+        3 => drop(sender.bulk(&[1; 5000])),
+        4 => drop((sender.rouse(), receiver.rouse(), receiver.stirs())),
+        _ => receiver.want(Wake::First),
+    }
+    assert!(bytes.len() <= BULK_LEN);
+}
+
+#[test]
+fn whatever_a_worker_writes_and_whenever_the_host_reads_no_more_than_the_ring() {
+    for seed in 1..400 {
+        let mut numbers = Numbers(seed * 0x9e37_79b9_7f4a_7c15);
+        let mut liar = Liar::new();
+        for _ in 0..200 {
+            let word = numbers.word().to_ne_bytes();
+            // The control words, or wherever frames lie.
+            let place = if numbers.next().is_multiple_of(2) {
+                numbers.next() % 2048
+            } else {
+                numbers.next() % (80 << 10)
+            };
+            liar.write(usize::try_from(place & !7).expect("small"), &word);
+            act(&mut liar.host, &mut numbers);
+        }
+    }
+}
