@@ -108,7 +108,7 @@ pub fn detach() -> Result<(), Errno> {
 pub fn serve(programs: &Path, wasm: WasmMain) -> Result<(), ChannelError> {
     let host = Channel::from_socket(sys::adopt(descriptor::LAUNCHER));
     let programs = Programs::open(programs)?;
-    let namespaces = namespaces::enter();
+    let namespaces = namespaces::enter()?;
     drop_privileges()?;
     let ended = sys::child_signals()?;
     let (workers, guarded) = (BTreeMap::new(), BTreeMap::new());

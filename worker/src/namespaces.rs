@@ -16,24 +16,23 @@ use crate::sys;
 const OTHERS: [Namespace; 3] = [Namespace::Ipc, Namespace::Network, Namespace::Uts];
 
 /// Enters what this system allows, all or nothing, and says what that is. The host refuses plans that ask for more.
-pub(crate) fn enter() -> Vec<Namespace> {
+///
+/// # Errors
+/// A user namespace was entered and could not be mapped: nothing works in it, and there is no way back.
+pub(crate) fn enter() -> Result<Vec<Namespace>, Errno> {
     let others = OTHERS.iter().map(to_kernel).fold(UnshareFlags::empty(), UnshareFlags::union);
     if sys::unshare(others).is_ok() {
-        return OTHERS.to_vec();
+        return Ok(OTHERS.to_vec());
     }
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     // The kernel refuses both together or neither: there is no half to undo.
     if sys::unshare(others | UnshareFlags::NEWUSER).is_err() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let mapped = write("/proc/self/setgroups", "deny")
-        .and_then(|()| write("/proc/self/uid_map", &format!("{0} {0} 1", uid.as_raw())))
-        .and_then(|()| write("/proc/self/gid_map", &format!("{0} {0} 1", gid.as_raw())));
-    match mapped {
-        Ok(()) => [Namespace::User].into_iter().chain(OTHERS).collect(),
-        // Unmapped ids: no worker that asks for namespaces starts, and no other works, which the host reports.
-        Err(_) => Vec::new(),
-    }
+    write("/proc/self/setgroups", "deny")?;
+    write("/proc/self/uid_map", &format!("{0} {0} 1", uid.as_raw()))?;
+    write("/proc/self/gid_map", &format!("{0} {0} 1", gid.as_raw()))?;
+    Ok([Namespace::User].into_iter().chain(OTHERS).collect())
 }
 
 fn to_kernel(namespace: &Namespace) -> UnshareFlags {

@@ -95,18 +95,14 @@ impl Sender {
     }
 
     /// Takes a frame back before the peer has begun with it; `false` if it has.
-    pub fn cancel(&self, position: Position) -> bool {
-        self.finish(position, CANCELLED)
+    pub fn cancel(&self, at: Position) -> bool {
+        // What the peer has consumed may have been overwritten by a later frame.
+        !self.passed(at) && self.map.exchange(state_offset(self.way, at.0), READY, CANCELLED)
     }
 
     /// Whether the peer has consumed a frame, as it says.
     pub fn passed(&self, Position(position): Position) -> bool {
         self.map.published(self.way.tail()) > position
-    }
-
-    fn finish(&self, at: Position, state: u32) -> bool {
-        // What the peer has consumed may have been overwritten by a later frame.
-        !self.passed(at) && self.map.exchange(state_offset(self.way, at.0), READY, state)
     }
 
     /// How the reader wants to be told of what was written since it went to sleep. To be asked after writing.
