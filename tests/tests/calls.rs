@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use hotcell::{CallError, ExitCause, Plugin};
+use hotcell::{CallError, EventKind, ExitCause, Plugin};
 use hotcell_tests::Footprint;
 use hotcell_tests::footprint::descendants;
 
@@ -147,6 +147,27 @@ async fn calls_that_were_dropped_in_every_state_leave_the_others_their_replies()
     // None of them is outstanding any more.
     let sent = (0..256).map(|n| plugin.call_raw("ok", bytes(n, 64)));
     assert!(futures_of(sent).await.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
+async fn a_call_that_was_dropped_is_told_as_failed() {
+    let calls = Calls::new().await;
+    let plugin = calls.native("told", 1).await;
+    let mut events = calls.host.events();
+    let dropped = spawn(&plugin, "host_call", ASK_WAIT);
+    calls.gates.asked(1).await;
+    dropped.abort();
+    let told = async {
+        while let Some(event) = events.next().await {
+            if let EventKind::CallFailed { export, outcome } = event.kind {
+                return (export, outcome);
+            }
+        }
+        panic!("the host lives");
+    };
+    let (export, outcome) = tokio::time::timeout(LONG, told).await.expect("it is told");
+    assert_eq!((export.as_str(), outcome), ("host_call", CallError::Cancelled.to_string()));
+    calls.gates.open(1);
 }
 
 #[tokio::test]

@@ -272,6 +272,23 @@ fn a_worker_that_takes_no_more_calls_is_replaced() {
 }
 
 #[test]
+fn a_reply_right_before_the_end_of_its_worker_counts() {
+    let _alone = common::alone();
+    let folders = hotcell_tests::Folders::new();
+    let host = hostile_host::builder(&folders).build_blocking().expect("a host starts");
+    let plugin = host.load(hostile_host::fake(&folders, "last", serde_json::json!({}))).expect("it loads");
+    for round in 0..100 {
+        // The caller itself waits for the reply; then the runtime does.
+        let reply = match round % 2 {
+            0 => plugin.call_within(LONG, "answer", b"and exit".to_vec()),
+            _ => common::runtime().block_on(plugin.as_async().call_raw("answer", b"and exit".to_vec())),
+        };
+        assert_eq!(reply.unwrap_or_else(|error| panic!("round {round}: {error}")), b"and exit");
+    }
+    host.shutdown();
+}
+
+#[test]
 fn calls_that_are_given_up_unbegun_cost_no_worker_its_place() {
     let _alone = common::alone();
     common::runtime().block_on(async {

@@ -110,7 +110,7 @@ impl Actor {
             biased;
             () = worker.watched_bells().rung() => {}
             () = self.common.exchange.told(self.seat) => {}
-            () = worker.ended() => self.common.exchange.trouble(self.seat, Trouble::Broken(Broken::Closed)),
+            () = worker.ended() => self.common.exchange.worker_ended(self.seat),
         }
     }
 

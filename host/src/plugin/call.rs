@@ -182,6 +182,7 @@ impl Drop for Wait<'_> {
     fn drop(&mut self) {
         if !self.call.is_over() {
             self.plugin.inner.exchange.give_up(&self.call);
+            self.plugin.tell_of_failure(&self.call.export, &CallError::Cancelled);
         }
     }
 }

@@ -393,10 +393,10 @@ impl Line {
         let Some(frame) = self.receiver.peek()? else { return Ok(None) };
         let message = self.read(&frame)?;
         let mut payload = match &message {
-            // Unless the input was much larger than the reply will be.
-            FromWorker::Reply { call, len, .. } if Some(*call) == running => Some(recycled())
-                .filter(|memory| self.outgoing.is_none() && memory.capacity() as u64 / 4 <= *len)
-                .unwrap_or_default(),
+            // Unless an input is still being sent, or was much larger than the reply will be.
+            FromWorker::Reply { call, len, .. } if Some(*call) == running && self.outgoing.is_none() => {
+                Some(recycled()).filter(|memory| memory.capacity() as u64 / 4 <= *len).unwrap_or_default()
+            }
             _ => Vec::new(),
         };
         payload.clear();

@@ -2,7 +2,7 @@
 //!
 //! A blocking wake-up across processors costs 40 to 80 us on virtual machines, on the same one 2 us. So a worker is moved
 //! to the processor of whoever calls it, whenever that changes; a call that takes long sets it free again, so that a busy
-//! plugin does not compete with its caller for one processor while others idle. Its lower weight (nice) decides meanwhile.
+//! plugin does not compete with its caller for one processor while others idle. Until then the scheduler shares it.
 //!
 //! The scheduler is asked by process number, since it knows no pidfd: the worker is known to live right before, and a
 //! number is not used again before all others were. Nothing depends on success.

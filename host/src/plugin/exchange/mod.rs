@@ -115,11 +115,15 @@ impl Exchange {
     /// Delivers what can be delivered, in order. Returns what wakes the one worker that got something; others are woken.
     fn deliver(&self, state: &mut State) -> Option<Waker> {
         let mut waker: Option<Waker> = None;
+        let mut full = None;
         while !self.command && !state.waiting.is_empty() {
-            let Some(index) = state.roomiest() else { break };
+            let Some((load, index)) = state.roomiest(full) else { break };
             match state.deliver_to(index) {
-                Ok(true) => {}
-                Ok(false) => break,
+                Ok(true) => full = None,
+                Ok(false) => {
+                    full = Some((load, index));
+                    continue;
+                }
                 Err(broken) => {
                     state.fail(index, Trouble::Broken(broken));
                     self.tell(index);

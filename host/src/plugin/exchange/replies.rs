@@ -77,7 +77,13 @@ impl Exchange {
         look
     }
 
-    fn look_locked(&self, state: &mut State, index: usize, wake: Wake, ended: &mut Vec<Ending>) -> Look {
+    pub(super) fn look_locked(
+        &self,
+        state: &mut State,
+        index: usize,
+        wake: Wake,
+        ended: &mut Vec<Ending>,
+    ) -> Look {
         let State { seats, outstanding, .. } = state;
         let Some(seat) = seats.get_mut(index).filter(|seat| seat.trouble.is_none()) else {
             return Look::Gone;

@@ -53,9 +53,8 @@ pub(super) struct Delivered {
     pub(super) call: Arc<Call>,
     pub(super) position: Position,
     pub(super) deadline: Instant,
-    pub(super) since: Instant,
-    /// When it was delivered, if its worker had nothing else to do.
-    pub(super) first_since: Option<Instant>,
+    /// Since when it is its turn, as far as anybody has looked.
+    pub(super) turn: Option<Instant>,
     pub(super) fate: Fate,
 }
 
@@ -148,11 +147,11 @@ impl Seat {
         if is_last || !serves_on(reply.status) {
             return Err(reply);
         }
-        let Some(Delivered { call, since, fate, .. }) = self.delivered.pop_front() else { return Ok(None) };
+        let Some(Delivered { call, turn, fate, .. }) = self.delivered.pop_front() else { return Ok(None) };
         if let Some(serving) = &mut self.serving
             && self.delivered.is_empty()
         {
-            let quick = since.elapsed() < QUICK;
+            let quick = turn.is_some_and(|turn| turn.elapsed() < QUICK);
             if quick { serving.line.placement().was_quick() } else { serving.line.placement().set_free() }
         }
         if let Some(next) = self.delivered.front_mut().filter(|next| next.fate == Fate::Orphaned) {
@@ -174,7 +173,8 @@ impl Seat {
 
     /// Sets the worker free from its caller's processor if its call takes long.
     pub(super) fn release_slow(&mut self, now: Instant) {
-        let slow = self.delivered.front().is_some_and(|delivered| now >= delivered.since + PATIENCE);
+        let runs = self.delivered.front_mut().map(|running| now - *running.turn.get_or_insert(now));
+        let slow = runs.is_some_and(|runs| runs >= PATIENCE);
         if let Some(serving) = self.serving.as_mut().filter(|_| slow) {
             serving.line.placement().set_free();
         }
@@ -182,7 +182,7 @@ impl Seat {
 
     pub(super) fn looks_slow_at(&self, now: Instant) -> Option<Instant> {
         let held = self.serving.as_ref().is_some_and(|serving| serving.line.is_held());
-        self.delivered.front().filter(|_| held).map(|front| (front.since + PATIENCE).max(now))
+        self.delivered.front().filter(|_| held).map(|front| (front.turn.unwrap_or(now) + PATIENCE).max(now))
     }
 }
 

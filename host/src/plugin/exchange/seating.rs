@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use hotcell_protocol::ring::{Wake, Waker};
 
-use super::Exchange;
 use super::seat::{Delivered, Seat, Serving, Trouble};
 use super::state::State;
+use super::{Exchange, Look};
 use crate::error::CallError;
-use crate::plugin::call::Call;
-use crate::worker::{Bells, Line, Office};
+use crate::plugin::call::{Call, Ending};
+use crate::worker::{Bells, Broken, Line, Office};
 
 /// A worker that left its seat, and the calls that end with it.
 pub(in crate::plugin) struct Parting {
@@ -66,6 +66,19 @@ impl Exchange {
     /// Says why a worker cannot go on; an earlier reason stays.
     pub(in crate::plugin) fn trouble(&self, index: usize, trouble: Trouble) {
         self.state().fail(index, trouble);
+    }
+
+    /// A worker's process has ended. What it sent before counts.
+    pub(in crate::plugin) fn worker_ended(&self, index: usize) {
+        let mut ended = Vec::new();
+        let mut state = self.state();
+        if let Some(serving) = state.seats.get_mut(index).and_then(|seat| seat.serving.as_mut()) {
+            serving.led = false;
+        }
+        while let Look::More = self.look_locked(&mut state, index, Wake::First, &mut ended) {}
+        state.fail(index, Trouble::Broken(Broken::Closed));
+        drop(state);
+        ended.into_iter().for_each(Ending::tell);
     }
 
     /// Takes a worker out of its seat. Calls that it has not begun with wait again.

@@ -48,8 +48,9 @@ impl State {
         }
     }
 
-    /// The seat that has the fewest calls, among those whose worker may have one more.
-    pub(super) fn roomiest(&self) -> Option<usize> {
+    /// Load and index of the seat that has the fewest calls, among those whose worker may have one more and that come after
+    /// another one in this order.
+    pub(super) fn roomiest(&self, after: Option<(usize, usize)>) -> Option<(usize, usize)> {
         // Behind several workers, one that is busy gets nothing: a call would wait although another may soon be idle.
         let window = if self.seats.len() == 1 { WINDOW } else { 1 };
         let load = |seat: &Seat| {
@@ -57,7 +58,7 @@ impl State {
             Some(seat.delivered.len()).filter(|count| serves && *count < window)
         };
         let loads = (0..).zip(&self.seats).filter_map(|(index, seat)| Some((load(seat)?, index)));
-        loads.min().map(|(_, index)| index)
+        loads.filter(|load| after.is_none_or(|after| *load > after)).min()
     }
 
     /// Delivers the oldest waiting call to a seat's worker; `false` if it has no room.
@@ -70,24 +71,16 @@ impl State {
         if seat.neglected.is_some_and(|(_, since)| since.elapsed() >= GRACE) {
             return Err(Broken::Breach("it takes no calls".to_owned()));
         }
-        let first_since = seat.delivered.is_empty().then(Instant::now);
-        if first_since.is_some() {
+        let turn = seat.delivered.is_empty().then(Instant::now);
+        if turn.is_some() {
             serving.line.attend()?;
         }
         let id = CallId(self.next_call);
         let Some(position) = serving.line.call(id, call)? else { return Ok(false) };
         self.next_call += 1;
         let Some(call) = self.waiting.pop_front() else { return Ok(false) };
-        let (deadline, since) = (call.deadline, call.entered);
-        seat.delivered.push_back(Delivered {
-            id,
-            call,
-            position,
-            deadline,
-            since,
-            first_since,
-            fate: Fate::Awaited,
-        });
+        let deadline = call.deadline;
+        seat.delivered.push_back(Delivered { id, call, position, deadline, turn, fate: Fate::Awaited });
         Ok(true)
     }
 
@@ -124,7 +117,7 @@ impl State {
         if serving.line.cancel(delivered.position) {
             // No reply comes: its place is free.
             if place == 0 {
-                let since = delivered.first_since.unwrap_or_else(Instant::now);
+                let since = delivered.turn.unwrap_or_else(Instant::now);
                 seat.neglected.get_or_insert((delivered.position, since));
             }
             seat.delivered.remove(place);

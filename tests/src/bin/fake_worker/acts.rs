@@ -77,6 +77,7 @@ fn answer(memory: &mut Memory, how: &str) {
     }
     match how {
         "and be deaf" => silence(),
+        "and exit" => exit(),
         // Takes no call for a moment.
         "and nap" => std::thread::sleep(Duration::from_millis(300)),
         _ => {}
