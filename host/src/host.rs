@@ -52,6 +52,11 @@ impl Package {
     pub fn plan(&self) -> &Plan {
         &self.prepared.plan
     }
+
+    /// How many of its spare workers wait now; [`LoadOptions::spares`] were asked for.
+    pub fn spares(&self) -> usize {
+        self.prepared.spares.count()
+    }
 }
 
 /// What a host, its plugins and their tasks share.
@@ -174,6 +179,7 @@ impl Host {
     /// As [`Host::load`] up to the plan.
     pub async fn plan(&self, path: impl AsRef<Path>, options: LoadOptions) -> Result<Plan, Error> {
         let _alive = self.shared.alive()?;
+        let options = LoadOptions { spares: 0, ..options };
         Ok(self.read(path.as_ref(), options).await?.plan)
     }
 

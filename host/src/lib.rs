@@ -33,6 +33,7 @@ mod plugin;
 mod prepare;
 mod random;
 mod reentry;
+mod spares;
 mod start;
 mod stdio;
 mod sys;

@@ -13,6 +13,7 @@ use crate::host::Shared;
 use crate::identity::Identity;
 use crate::package::artifact::Sealed;
 use crate::package::{BareUse, Package, find_profile};
+use crate::spares::Spares;
 use crate::worker::Blueprint;
 
 /// How a plugin is loaded, beside what its package says.
@@ -24,6 +25,9 @@ pub struct LoadOptions {
     pub config: Option<serde_json::Value>,
     /// How callers and workers wait for each other.
     pub waiting: Waiting,
+    /// Workers that wait, confined but without any of the plugin's code run, so that a start or the end of another worker
+    /// costs only the rest of a launch. Each is a process. Of no meaning for a command.
+    pub spares: usize,
 }
 
 /// How a caller and a worker that have nothing to do wait for each other.
@@ -63,6 +67,7 @@ pub(crate) struct Prepared {
     pub(crate) plan: Plan,
     pub(crate) description: Option<Description>,
     pub(crate) blueprint: Arc<Blueprint>,
+    pub(crate) spares: Spares,
 }
 
 /// The plan for what a path names, on this machine, without starting a process.
@@ -106,7 +111,9 @@ pub(crate) async fn prepare(
         identity,
         spin: options.waiting.spin(),
     });
-    Ok(Prepared { manifest, plan, description, blueprint })
+    let kept = if plan.orders.runtime == Runtime::Command { 0 } else { options.spares };
+    let spares = Spares::keep(kept, shared, &blueprint)?;
+    Ok(Prepared { manifest, plan, description, blueprint, spares })
 }
 
 /// Everything that blocks on a file system. Plans first, where the manifest says enough, so that what nothing grants

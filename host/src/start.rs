@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hotcell_protocol::{Evidence, Namespace, Step};
+use tokio::time::{Instant, error::Elapsed, timeout_at};
 
 use crate::broker::Broker;
 use crate::class::Class;
@@ -23,6 +24,13 @@ pub(crate) enum Failed {
     Ended(Exit),
 }
 
+/// A worker that is confined and checked. Nothing of its plugin has run.
+#[derive(Debug)]
+pub(crate) struct Confined {
+    pub(crate) worker: Worker,
+    evidence: Evidence,
+}
+
 /// Launches a worker and brings it up. A worker that is not ready in time is killed; dropping the future kills it, too.
 pub(crate) async fn start(
     surroundings: &Surroundings,
@@ -32,26 +40,77 @@ pub(crate) async fn start(
     broker: &Broker,
     chain: &Chain,
 ) -> Result<(Worker, Evidence), Failed> {
-    let time = Duration::from_millis(blueprint.orders.limits.start_ms);
-    let deadline = tokio::time::Instant::now() + time;
-    let launched =
-        tokio::time::timeout_at(deadline, Worker::launch(surroundings, blueprint, particulars, io));
-    let mut worker = match launched.await {
-        Ok(launched) => launched.map_err(Failed::Host)?,
-        Err(_) => return Err(Failed::Host(Error::launch(format!("no worker was started within {time:?}")))),
+    let deadline = Instant::now() + start_time(blueprint);
+    let confined = confine_by(deadline, surroundings, blueprint, particulars, io).await?;
+    load_by(deadline, confined, broker, chain).await
+}
+
+/// The first part of [`start`].
+pub(crate) async fn confine(
+    surroundings: &Surroundings,
+    blueprint: &Arc<Blueprint>,
+    particulars: Particulars,
+) -> Result<Confined, Failed> {
+    let deadline = Instant::now() + start_time(blueprint);
+    confine_by(deadline, surroundings, blueprint, particulars, CommandIo::default()).await
+}
+
+/// The second part of [`start`], with a deadline of its own.
+pub(crate) async fn load(
+    confined: Confined,
+    broker: &Broker,
+    chain: &Chain,
+) -> Result<(Worker, Evidence), Failed> {
+    let deadline = Instant::now() + start_time(confined.worker.blueprint());
+    load_by(deadline, confined, broker, chain).await
+}
+
+fn start_time(blueprint: &Blueprint) -> Duration {
+    Duration::from_millis(blueprint.orders.limits.start_ms)
+}
+
+async fn confine_by(
+    deadline: Instant,
+    surroundings: &Surroundings,
+    blueprint: &Arc<Blueprint>,
+    particulars: Particulars,
+    io: CommandIo,
+) -> Result<Confined, Failed> {
+    let launched = timeout_at(deadline, Worker::launch(surroundings, blueprint, particulars, io)).await;
+    let late = |_| {
+        let time = start_time(blueprint);
+        Failed::Host(Error::launch(format!("no worker was started within {time:?}")))
     };
-    let fault = match tokio::time::timeout_at(deadline, worker.bring_up(broker, chain)).await {
-        Ok(Ok(evidence)) => return Ok((worker, evidence)),
+    let mut worker = launched.map_err(late)?.map_err(Failed::Host)?;
+    let outcome = timeout_at(deadline, worker.confine()).await;
+    let (worker, evidence) = settle(worker, outcome).await?;
+    Ok(Confined { worker, evidence })
+}
+
+async fn load_by(
+    deadline: Instant,
+    Confined { mut worker, evidence }: Confined,
+    broker: &Broker,
+    chain: &Chain,
+) -> Result<(Worker, Evidence), Failed> {
+    let outcome = timeout_at(deadline, worker.load(broker, chain)).await;
+    let (worker, ()) = settle(worker, outcome).await?;
+    Ok((worker, evidence))
+}
+
+/// Ends a worker whose part of the start did not go well.
+async fn settle<T>(
+    worker: Worker,
+    outcome: Result<Result<T, StartFault>, Elapsed>,
+) -> Result<(Worker, T), Failed> {
+    let fault = match outcome {
+        Ok(Ok(value)) => return Ok((worker, value)),
         Ok(Err(fault)) => fault,
         Err(_) => {
             worker.kill(ExitCause::Deadline);
             return Err(Failed::Ended(worker.finish().await));
         }
     };
-    Err(settle(worker, fault).await)
-}
-
-async fn settle(worker: Worker, fault: StartFault) -> Failed {
     match fault {
         StartFault::Failed(failure) => {
             let detail = escape(failure.detail.as_bytes());
@@ -62,10 +121,10 @@ async fn settle(worker: Worker, fault: StartFault) -> Failed {
         StartFault::Host(error) => {
             worker.kill(ExitCause::KilledByHost("the host failed to start it".to_owned()));
             worker.finish().await;
-            return Failed::Host(error);
+            return Err(Failed::Host(error));
         }
     }
-    Failed::Ended(worker.finish().await)
+    Err(Failed::Ended(worker.finish().await))
 }
 
 /// A layer of the sandbox, as an error names it.

@@ -1,6 +1,6 @@
 //! The requests of a manifest, each covered by a grant of a profile.
 
-use hotcell_protocol::{FileAccess, Limits, Namespace, Runtime};
+use hotcell_protocol::{FileAccess, Launch, Limits, Namespace, Runtime};
 
 use crate::PolicyError;
 use crate::error::runtime_name;
@@ -10,6 +10,9 @@ use crate::profile::{FileRule, Profile};
 use crate::seccomp::SyscallSet;
 use crate::units::Size;
 
+/// The source of what no profile says.
+pub(crate) const BUILT_IN: &str = "built-in";
+
 /// What a plugin may do: its requests, no more.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
@@ -17,6 +20,8 @@ pub struct Policy {
     pub(crate) plugin: String,
     pub(crate) profile: String,
     pub(crate) runtime: Runtime,
+    /// With where it comes from.
+    pub(crate) launch: (Launch, String),
     pub(crate) landlock: u32,
     pub(crate) namespaces: Vec<(Namespace, String)>,
     pub(crate) limits: Limits,
@@ -112,10 +117,15 @@ fn base(profile: &Profile, runtime: Runtime, plugin: String) -> Result<Policy, P
         let profile = profile.name().to_owned();
         return Err(PolicyError::RuntimeMismatch { profile, allowed: allowed.join(" and "), runtime });
     }
+    let usual = match runtime {
+        Runtime::Native | Runtime::Compiler => Launch::Exec,
+        Runtime::Core | Runtime::Component | Runtime::Command => Launch::Fork,
+    };
     Ok(Policy {
         plugin,
         profile: profile.name().to_owned(),
         runtime,
+        launch: profile.launch.clone().unwrap_or_else(|| (usual, BUILT_IN.to_owned())),
         landlock: profile.landlock,
         namespaces: profile.namespaces.clone(),
         limits: profile.limits.clone(),

@@ -9,7 +9,7 @@ use hotcell_policy::{
     Action, Arch, Plan, Platform, Policy, PolicyError, Profile, SeccompData, compile, compiler_plan,
     evaluate, resolve,
 };
-use hotcell_protocol::{Filters, Namespace, Place, Resource, Runtime};
+use hotcell_protocol::{Filters, Launch, Namespace, Place, Resource, Runtime};
 
 fn widest(name: &str) -> Policy {
     let profile = shipped(name);
@@ -55,6 +55,27 @@ fn reading_gives_no_right_to_change_and_nothing_gives_execution_or_devices() {
         assert_eq!(rule.access & NEVER, 0, "{rule:?}");
         assert_eq!(rule.access & CHANGING == 0, rule.place == Place::Plugin, "{rule:?}");
     }
+}
+
+#[test]
+fn native_code_is_executed_and_wasm_copied_unless_the_profile_says_otherwise() {
+    for (name, usual) in
+        [("native-strict", Launch::Exec), ("pure-compute", Launch::Fork), ("wasi-command", Launch::Fork)]
+    {
+        assert_eq!(plan(name, &root_platform()).orders.launch, usual, "{name}");
+        for (word, launch) in [("fork", Launch::Fork), ("exec", Launch::Exec)] {
+            let text =
+                format!("schema = 1\nsummary = \"As {name}.\"\nextends = \"{name}\"\nlaunch = \"{word}\"\n");
+            let profile = Profile::parse("own.toml", &text).unwrap_or_else(|error| panic!("{error}"));
+            let policy = Policy::widest(&profile, *profile.runtimes().first().expect("has one"));
+            let plan = compile(&policy.expect("is for it"), &root_platform()).expect("compiles");
+            assert_eq!(plan.orders.launch, launch, "{name}");
+            let line = plan.facts.iter().find(|fact| fact.source == "own launch").expect("the plan says so");
+            assert!(line.text.contains("address layout"), "{}", line.text);
+        }
+    }
+    let compiler = compiler_plan(&root_platform()).expect("compiles");
+    assert_eq!(compiler.orders.launch, Launch::Exec);
 }
 
 #[test]

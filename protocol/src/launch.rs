@@ -2,20 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::orders::Namespace;
+use crate::orders::{Launch, Namespace};
 
 /// The host's name for one worker process; never reused while a host lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WorkerId(pub u64);
 
-/// Which program a worker process runs.
+/// What a worker process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Image {
-    /// The forked copy of the launcher itself, with wasmtime's runtime warm.
+    /// wasmtime's runtime, which the launcher has warm: its own program.
     Wasm,
-    /// `hotcell-worker`, executed afresh, so that its address space is its own.
+    /// The native runtime: `hotcell-worker`, or the same code in the launcher's program.
     Native,
-    /// `hotcell-compiler`, executed afresh.
+    /// `hotcell-compiler`, which is always executed.
     Compiler,
 }
 
@@ -28,6 +28,8 @@ pub enum ToLauncher {
         worker: WorkerId,
         /// What it runs.
         image: Image,
+        /// How its process is made.
+        launch: Launch,
     },
     /// Kill this process, too, when the host is gone. Carries one pidfd, of a worker that an earlier launcher started.
     Guard {
@@ -103,4 +105,4 @@ pub fn build_id() -> String {
 }
 
 /// Raised with every change to a type of this crate.
-const WIRE_REVISION: u32 = 2;
+const WIRE_REVISION: u32 = 3;

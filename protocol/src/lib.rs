@@ -26,6 +26,6 @@ pub use message::{
     TrapKind, hook,
 };
 pub use orders::{
-    FileAccess, FileOrder, Filter, Filters, Instruction, Landlock, Limits, Namespace, Orders, PathRule,
-    Place, Resource, Rlimit, Runtime,
+    FileAccess, FileOrder, Filter, Filters, Instruction, Landlock, Launch, Limits, Namespace, Orders,
+    PathRule, Place, Resource, Rlimit, Runtime,
 };

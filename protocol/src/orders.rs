@@ -98,6 +98,16 @@ pub enum Namespace {
     Uts,
 }
 
+/// How a worker's process comes to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Launch {
+    /// A copy of the warm launcher (fork(2)): quick, and its address layout and stack canary are those of every other copy.
+    Fork,
+    /// A program executed afresh (execve(2)), with an address layout of its own.
+    Exec,
+}
+
 /// A base folder that the host fills in at launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Place {
@@ -256,6 +266,8 @@ pub struct Orders {
     pub runtime: Runtime,
     /// The bounds.
     pub limits: Limits,
+    /// How the process is made.
+    pub launch: Launch,
     /// setrlimit(2), in this order.
     pub rlimits: Vec<Rlimit>,
     /// Namespaces that the launcher must have entered before it makes the worker.

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use hotcell_protocol::launch::build_id;
 use hotcell_protocol::{
-    Channel, ChannelError, FromLauncher, Image, Namespace, PACKET_MAX, ToLauncher, WorkerId,
+    Channel, ChannelError, FromLauncher, Image, Launch, Namespace, PACKET_MAX, ToLauncher, WorkerId,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -25,7 +25,7 @@ use rustix::thread::{
 };
 
 use crate::start::Inherited;
-use crate::{namespaces, sys};
+use crate::{namespaces, native, sys};
 
 /// The descriptor numbers of a worker, in the order in which [`ToLauncher::Spawn`] fills them.
 pub mod descriptor {
@@ -45,7 +45,7 @@ pub mod descriptor {
     pub const LAUNCHER: i32 = FIRST_BELL;
 }
 
-/// What a wasm worker runs after the fork.
+/// What a forked wasm worker runs.
 pub type WasmMain = fn(Inherited) -> !;
 
 #[derive(Debug)]
@@ -65,6 +65,7 @@ struct Launcher {
 /// What is executed rather than forked, opened while the launcher may still go anywhere.
 #[derive(Debug)]
 struct Programs {
+    wasm: OwnedFd,
     native: OwnedFd,
     compiler: OwnedFd,
 }
@@ -72,7 +73,21 @@ struct Programs {
 impl Programs {
     fn open(folder: &Path) -> Result<Programs, Errno> {
         let open = |name: &str| openat(CWD, folder.join(name), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-        Ok(Programs { native: open("hotcell-worker")?, compiler: open("hotcell-compiler")? })
+        Ok(Programs {
+            wasm: open("hotcell-launcher")?,
+            native: open("hotcell-worker")?,
+            compiler: open("hotcell-compiler")?,
+        })
+    }
+
+    /// The one to execute, unless a copy of this process will do.
+    fn to_execute(&self, image: Image, launch: Launch) -> Option<&OwnedFd> {
+        match (image, launch) {
+            (Image::Wasm | Image::Native, Launch::Fork) => None,
+            (Image::Wasm, Launch::Exec) => Some(&self.wasm),
+            (Image::Native, Launch::Exec) => Some(&self.native),
+            (Image::Compiler, _) => Some(&self.compiler),
+        }
     }
 }
 
@@ -189,7 +204,7 @@ impl Launcher {
     fn obey(&mut self, buffer: &mut [u8]) -> Result<(), ChannelError> {
         let (message, descriptors) = self.host.receive::<ToLauncher>(buffer)?;
         match message {
-            ToLauncher::Spawn { worker, image } => self.spawn(worker, image, descriptors),
+            ToLauncher::Spawn { worker, image, launch } => self.spawn(worker, (image, launch), descriptors),
             ToLauncher::Guard { worker } => {
                 self.guarded.extend(descriptors.into_iter().next().map(|pidfd| (worker, pidfd)));
                 Ok(())
@@ -200,13 +215,13 @@ impl Launcher {
     fn spawn(
         &mut self,
         worker: WorkerId,
-        image: Image,
+        how: (Image, Launch),
         descriptors: Vec<OwnedFd>,
     ) -> Result<(), ChannelError> {
         // Fewer arrive where this process has no free descriptor: one worker fails then, not all.
         let forked = <[OwnedFd; 6]>::try_from(descriptors)
             .map_err(|_| (Errno::MFILE, "receive a worker's six descriptors".to_owned()))
-            .and_then(|descriptors| self.fork(image, descriptors));
+            .and_then(|descriptors| self.fork(how, descriptors));
         match forked {
             Ok((pid, pidfd)) => {
                 self.workers.insert(pid.as_raw_pid(), worker);
@@ -220,12 +235,15 @@ impl Launcher {
         }
     }
 
-    fn fork(&self, image: Image, descriptors: [OwnedFd; 6]) -> Result<(Pid, OwnedFd), (Errno, String)> {
-        let program = match image {
-            Image::Wasm => None,
-            Image::Native => Some(&self.programs.native),
-            Image::Compiler => Some(&self.programs.compiler),
-        };
+    fn fork(
+        &self,
+        (image, launch): (Image, Launch),
+        descriptors: [OwnedFd; 6],
+    ) -> Result<(Pid, OwnedFd), (Errno, String)> {
+        let program = self.programs.to_execute(image, launch);
+        if program.is_none() && image == Image::Native {
+            native::warm();
+        }
         let pid = sys::fork().map_err(|errno| (errno, "fork".to_owned()))?;
         let Some(pid) = pid else {
             let child = AssertUnwindSafe(|| self.become_worker(image, program, &descriptors));
@@ -245,15 +263,18 @@ impl Launcher {
     fn become_worker(&self, image: Image, program: Option<&OwnedFd>, descriptors: &[OwnedFd; 6]) {
         sys::unblock_signals();
         let in_order: [BorrowedFd<'_>; 6] = descriptors.each_ref().map(AsFd::as_fd);
+        let is_executed = program.is_some();
         // The program moves out of the way of the six numbers that a worker's descriptors take.
         let program = program.and_then(|program| fcntl_dupfd_cloexec(program, ABOVE_WORKER_DESCRIPTORS).ok());
-        if rustix::process::setsid().is_err() || sys::keep_only(&in_order, image != Image::Wasm).is_err() {
+        if rustix::process::setsid().is_err() || sys::keep_only(&in_order, is_executed).is_err() {
             return;
         }
-        match program {
-            Some(program) => _ = sys::exec(program.as_fd(), PROGRAM_NAME),
-            None if image != Image::Wasm => {}
-            None => (self.wasm)(Inherited::adopt()),
+        match (program, image) {
+            (Some(program), _) => _ = sys::exec(program.as_fd(), PROGRAM_NAME),
+            // Its program could not be moved.
+            (None, _) if is_executed => {}
+            (None, Image::Native) => native::run_forked(Inherited::adopt()),
+            (None, _) => (self.wasm)(Inherited::adopt()),
         }
     }
 
@@ -285,6 +306,11 @@ const ABOVE_WORKER_DESCRIPTORS: i32 = 16;
 
 /// The one argument of an executed worker: its own name, the same for every plugin.
 const PROGRAM_NAME: &CStr = c"hotcell-worker";
+
+/// Whether a launcher executed this program to be a worker.
+pub fn made_this_a_worker() -> bool {
+    std::env::args_os().next().is_some_and(|name| name.as_encoded_bytes() == PROGRAM_NAME.to_bytes())
+}
 
 /// Exit code of a child that could not become a worker. The host sees its setup channel closed.
 const EXIT_CHILD_FAILED: i32 = 1;

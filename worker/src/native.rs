@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::Once;
 
 use hotcell_plugin::abi::{self, EntryFn, ExportFn, HookFn, HostCallStatus, HostTable, StateLoadFn};
 use hotcell_protocol::ring::Input;
@@ -30,13 +31,28 @@ const SYSTEM_LIBRARIES: [&str; 3] = ["libm.so.6", "libgcc_s.so.1", "libstdc++.so
 /// The main function of `hotcell-worker`.
 pub fn main() -> ! {
     sys::reset_signals();
-    for name in SYSTEM_LIBRARIES {
-        // SAFETY: the system's own libraries, loaded before any plugin exists; their constructors are trusted.
-        if let Ok(library) = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_LOCAL) } {
-            std::mem::forget(library);
-        }
-    }
+    warm();
     run::<Native>(Inherited::adopt())
+}
+
+/// A copy of the launcher, from here on a native worker.
+pub(crate) fn run_forked(inherited: Inherited) -> ! {
+    // Without the handlers of wasmtime.
+    sys::reset_signals();
+    run::<Native>(inherited)
+}
+
+/// Maps [`SYSTEM_LIBRARIES`]; the second time it changes nothing.
+pub(crate) fn warm() {
+    static WARM: Once = Once::new();
+    WARM.call_once(|| {
+        for name in SYSTEM_LIBRARIES {
+            // SAFETY: the system's own libraries, loaded before any plugin exists; their constructors are trusted.
+            if let Ok(library) = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_LOCAL) } {
+                std::mem::forget(library);
+            }
+        }
+    });
 }
 
 /// A loaded library. It is never unloaded: the process ends instead.

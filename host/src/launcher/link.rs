@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hotcell_protocol::launch::build_id;
 use hotcell_protocol::{
-    Channel, ChannelError, FromLauncher, Image, Namespace, PACKET_MAX, ToLauncher, WorkerId,
+    Channel, ChannelError, FromLauncher, Image, Launch, Namespace, PACKET_MAX, ToLauncher, WorkerId,
 };
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::io::Interest;
@@ -27,6 +27,7 @@ const READY_TIME: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(crate) struct SpawnRequest {
     pub(crate) image: Image,
+    pub(crate) launch: Launch,
     pub(crate) descriptors: [OwnedFd; 6],
 }
 
@@ -165,8 +166,8 @@ impl Task {
                     return;
                 }
                 self.pending.insert(worker, answer);
-                let message = ToLauncher::Spawn { worker, image: request.image };
-                self.outbox.push_back((message, request.descriptors.into()));
+                let SpawnRequest { image, launch, descriptors } = request;
+                self.outbox.push_back((ToLauncher::Spawn { worker, image, launch }, descriptors.into()));
             }
             Command::Stop => {}
             Command::Forget(worker) => {

@@ -67,6 +67,11 @@ impl Process {
         Arc::clone(&self.pidfd)
     }
 
+    /// Whether the process has not ended.
+    pub(crate) fn lives(&self) -> bool {
+        pidfd::lives(self.pidfd.get_ref())
+    }
+
     /// Completes when the process has ended. Safe to cancel.
     pub(crate) async fn ended(&self) {
         // A pidfd becomes readable once and for ever; an error of the runtime means that nobody waits any more.

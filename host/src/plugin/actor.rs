@@ -20,10 +20,10 @@ use crate::exit::{Exit, ExitCause, Limit};
 use crate::host::{Alive, Shared};
 use crate::prepare::Prepared;
 use crate::reentry::Chain;
-use crate::start::start;
+use crate::start::{Failed, load, start};
 use crate::stdio::CommandIo;
 use crate::text::escape;
-use crate::worker::{Broken, Particulars, Reply, Worker};
+use crate::worker::{Blueprint, Broken, Particulars, Reply, Worker};
 
 /// What the seats of one plugin share.
 #[derive(Clone)]
@@ -198,27 +198,46 @@ impl Actor {
     }
 
     async fn start(&mut self, arguments: Vec<String>, io: CommandIo) -> Result<Worker, Error> {
-        let earlier = self.common.generation.fetch_add(1, Ordering::Relaxed);
         let restarts = self.generation > 0;
-        self.generation = earlier + 1;
-        let particulars = Particulars { generation: self.generation, arguments, output: None };
         let mut closing = self.common.closing.clone();
-        let blueprint = &self.common.prepared.blueprint;
-        let chain = Chain::default().with(self.common.number);
-        let (surroundings, broker) = (&self.common.shared.surroundings, &self.common.broker);
+        let prepared = Arc::clone(&self.common.prepared);
         let started = tokio::select! {
             biased;
             () = closing.said() => return Err(Error::Shutdown),
-            started = start(surroundings, blueprint, particulars, io, broker, &chain) => started,
+            started = self.bring_up(arguments, io) => started,
         };
-        let (worker, evidence) =
-            started.map_err(|failed| failed.into_error(&blueprint.plugin, &blueprint.subject))?;
+        prepared.spares.replenish();
+        let Blueprint { plugin, subject, .. } = prepared.blueprint.as_ref();
+        let (worker, evidence) = started.map_err(|failed| failed.into_error(plugin, subject))?;
         self.common.evidence.send_replace(Some(evidence));
         self.tell(EventKind::Ready);
         if restarts && !self.is_command() {
             self.tell(EventKind::Restarted);
         }
         Ok(worker)
+    }
+
+    /// A worker from the spares, or a new one.
+    async fn bring_up(
+        &mut self,
+        arguments: Vec<String>,
+        io: CommandIo,
+    ) -> Result<(Worker, Evidence), Failed> {
+        let Common { prepared, shared, broker, number, .. } = self.common.clone();
+        let chain = Chain::default().with(number);
+        if let Some(spare) = prepared.spares.take().await {
+            self.incarnate(spare.worker.generation());
+            return load(spare, &broker, &chain).await;
+        }
+        let generation = prepared.spares.next_generation();
+        self.incarnate(generation);
+        let particulars = Particulars { generation, arguments, output: None };
+        start(&shared.surroundings, &prepared.blueprint, particulars, io, &broker, &chain).await
+    }
+
+    fn incarnate(&mut self, generation: u32) {
+        self.generation = generation;
+        self.common.generation.fetch_max(generation, Ordering::Relaxed);
     }
 
     fn is_command(&self) -> bool {

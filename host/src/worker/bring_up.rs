@@ -45,9 +45,8 @@ impl From<Broken> for StartFault {
 }
 
 impl Worker {
-    /// Confines, loads and seals. Not bounded in time: the caller's start deadline is.
-    pub(crate) async fn bring_up(&mut self, broker: &Broker, chain: &Chain) -> Result<Evidence, StartFault> {
-        let evidence = self.set_up().await?;
+    /// Loads and seals. Not bounded in time: the caller's start deadline is.
+    pub(crate) async fn load(&mut self, broker: &Broker, chain: &Chain) -> Result<(), StartFault> {
         self.stage.loading();
         self.order(&ToWorker::Load)?;
         let code_runs_in_load = matches!(self.blueprint.orders.filters, Filters::Supervised { .. });
@@ -66,7 +65,7 @@ impl Worker {
             self.order(&ToWorker::Seal)?;
         }
         match self.next(STARTING, broker, chain).await? {
-            Incoming::Ready => Ok(evidence),
+            Incoming::Ready => Ok(()),
             Incoming::Failed(failure) => Err(StartFault::Failed(failure)),
             _ => Err(Broken::Breach("something else than \"ready\"".to_owned()).into()),
         }
@@ -77,8 +76,9 @@ impl Worker {
         line.order(message)
     }
 
-    /// The setup channel's short life: orders out, evidence in. The worker's own code is all that runs there.
-    async fn set_up(&mut self) -> Result<Evidence, StartFault> {
+    /// The setup channel's short life: orders out, evidence in. The worker's own code is all that runs there. Bounded in
+    /// time as [`Worker::load`] is.
+    pub(crate) async fn confine(&mut self) -> Result<Evidence, StartFault> {
         let setup = self.setup.take().ok_or(Broken::Closed)?;
         let setup = watch(setup, Interest::READABLE | Interest::WRITABLE)
             .map_err(host("watch a worker's setup channel"))?;

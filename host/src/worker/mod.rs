@@ -113,7 +113,7 @@ impl Drop for StopTask {
 }
 
 impl Worker {
-    /// Has the launcher start a process. It waits for [`Worker::bring_up`].
+    /// Has the launcher start a process. It waits for [`Worker::confine`].
     pub(crate) async fn launch(
         surroundings: &Surroundings,
         blueprint: &Arc<Blueprint>,
@@ -136,8 +136,8 @@ impl Worker {
             Bells::make().map_err(|source| Error::io("make a worker's bells", source))?;
         bring_up::send_orders(&setup, blueprint, &mut particulars, &places.paths, memory)?;
         let descriptors = [stdin, stdout, stderr, first, second, setup_far.into_socket()];
-        let process =
-            surroundings.launcher.spawn(SpawnRequest { image: blueprint.image, descriptors }).await?;
+        let request = SpawnRequest { image: blueprint.image, launch: orders.launch, descriptors };
+        let process = surroundings.launcher.spawn(request).await?;
         bells.belong_to(process.shared_pidfd());
         let (generation_word, limit) = (Generation(generation), orders.limits.message);
         let line = Line::new(ends, generation_word, limit, surroundings.budget.clone());
@@ -217,6 +217,21 @@ impl Worker {
                 false => Err(Broken::Closed),
             },
         }
+    }
+
+    /// What it was started from.
+    pub(crate) fn blueprint(&self) -> &Blueprint {
+        &self.blueprint
+    }
+
+    /// Which incarnation of the plugin it is.
+    pub(crate) fn generation(&self) -> u32 {
+        self.particulars.generation
+    }
+
+    /// Whether its process has not ended.
+    pub(crate) fn lives(&self) -> bool {
+        self.process.lives()
     }
 
     /// Gives the line to whoever serves calls on it.

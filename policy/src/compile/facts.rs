@@ -1,18 +1,16 @@
 //! The plan in words: each order with the line of a profile or set that it comes from.
 
-use hotcell_protocol::{Namespace, Orders, Resource, Rlimit, Runtime};
+use hotcell_protocol::{Launch, Namespace, Orders, Resource, Rlimit, Runtime};
 
 use super::process::namespace_name;
 use super::{absent, filters, landlock, rlimits};
 use crate::error::runtime_name;
 use crate::plan::{Fact, Topic};
-use crate::policy::rights;
+use crate::policy::{BUILT_IN, rights};
 use crate::profile::written;
 use crate::seccomp::{Action, Answer, Rule, Stage, SyscallSet, syscall_number};
 use crate::units::Size;
 use crate::{Arch, Platform, Policy};
-
-const BUILT_IN: &str = "built-in";
 
 pub(super) fn write(policy: &Policy, platform: &Platform, orders: &Orders) -> Vec<Fact> {
     let mut facts = Vec::new();
@@ -92,6 +90,12 @@ fn rlimit_text(Rlimit { resource, value }: Rlimit) -> String {
 }
 
 fn process(facts: &mut Vec<Fact>, policy: &Policy, orders: &Orders) {
+    let (launch, source) = &policy.launch;
+    let text = match launch {
+        Launch::Fork => "a copy of the launcher, with the address layout of every other copy",
+        Launch::Exec => "a program executed afresh, with an address layout of its own",
+    };
+    add(facts, Topic::Process, text, source.clone());
     for namespace in &orders.namespaces {
         let name = namespace_name(*namespace);
         let asked = policy.namespaces.iter().find(|(known, _)| known == namespace);

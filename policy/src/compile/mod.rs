@@ -27,6 +27,7 @@ pub fn compile(policy: &Policy, platform: &Platform) -> Result<Plan, PolicyError
     let compiled = filters::compile(policy, platform)?;
     let orders = Orders {
         runtime: policy.runtime,
+        launch: policy.launch.0,
         limits: policy.limits.clone(),
         rlimits: rlimits::compile(policy, platform).iter().map(|(rlimit, _)| *rlimit).collect(),
         namespaces,

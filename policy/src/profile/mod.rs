@@ -7,7 +7,7 @@ mod limits;
 mod read;
 mod shipped;
 
-use hotcell_protocol::{FileAccess, Limits, Namespace, Runtime};
+use hotcell_protocol::{FileAccess, Launch, Limits, Namespace, Runtime};
 
 pub(crate) use limits::written;
 
@@ -21,6 +21,8 @@ pub struct Profile {
     name: ProfileName,
     summary: String,
     pub(crate) runtimes: Vec<Runtime>,
+    /// With the name of the profile that says so; otherwise as is usual for the runtime.
+    pub(crate) launch: Option<(Launch, String)>,
     pub(crate) landlock: u32,
     /// With the name of the profile that asks for it.
     pub(crate) namespaces: Vec<(Namespace, String)>,

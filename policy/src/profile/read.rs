@@ -1,6 +1,6 @@
 //! Reads a profile.
 
-use hotcell_protocol::{FileAccess, Namespace, Runtime};
+use hotcell_protocol::{FileAccess, Launch, Namespace, Runtime};
 
 use super::{FileRule, HostCallRule, Profile, limits, shipped};
 use crate::error::runtime_name;
@@ -9,11 +9,12 @@ use crate::names::{GrantPath, HostCallName, ProfileName};
 use crate::seccomp::{Granted, SyscallSet};
 
 /// The keys of a profile.
-pub(super) const KEYS: [&str; 10] = [
+pub(super) const KEYS: [&str; 11] = [
     "schema",
     "summary",
     "runtime",
     "extends",
+    "launch",
     "landlock",
     "namespaces",
     "syscalls",
@@ -89,6 +90,7 @@ fn fresh(
         name,
         summary,
         runtimes: runtimes(&fields.required("runtime")?, author)?,
+        launch: None,
         landlock,
         namespaces: Vec::new(),
         limits: limits::read(&fields.required("limits")?)?,
@@ -152,6 +154,10 @@ fn distinct<T: PartialEq>(
 
 fn add_grants(fields: &Fields<'_>, profile: &mut Profile) -> Result<(), ParseError> {
     let source = profile.name.to_string();
+    if let Some(field) = fields.optional("launch") {
+        let launch = field.choice(&[("fork", Launch::Fork), ("exec", Launch::Exec)])?;
+        profile.launch = Some((launch, format!("{source} launch")));
+    }
     if let Some(field) = fields.optional("namespaces") {
         for namespace in distinct(&field, |item| item.choice(&NAMESPACES))? {
             add(&mut profile.namespaces, (namespace, source.clone()), |(known, _)| *known == namespace);

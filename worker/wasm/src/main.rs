@@ -1,4 +1,4 @@
-//! `hotcell-launcher`: warmed with wasmtime's runtime, forks workers. Started by the host, never by hand.
+//! `hotcell-launcher`: warmed with wasmtime's runtime, makes workers. Started by the host, never by hand.
 
 use std::process::ExitCode;
 
@@ -16,6 +16,10 @@ fn main() -> ExitCode {
 }
 
 fn launch() -> Result<(), String> {
+    if launcher::made_this_a_worker() {
+        warm()?;
+        work(Inherited::adopt());
+    }
     launcher::detach().map_err(|error| format!("failed to leave the host's process state: {error}"))?;
     warm()?;
     let program = std::env::current_exe().map_err(|error| format!("failed to find its own path: {error}"))?;
@@ -23,7 +27,7 @@ fn launch() -> Result<(), String> {
     launcher::serve(programs, work).map_err(|error| error.to_string())
 }
 
-/// A forked copy of the launcher, from here on a worker.
+/// A copy of the launcher or its program executed afresh, from here on a worker.
 fn work(inherited: Inherited) -> ! {
     hotcell_worker::run::<WasmRuntime>(inherited)
 }
