@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
@@ -13,6 +14,9 @@ use crate::error::Error;
 use crate::host::{Alive, Shared};
 use crate::start::{Confined, confine};
 use crate::worker::{Blueprint, Particulars, StopTask};
+
+/// How long after a start another spare is made: the plugin's first calls come before it.
+const REST: Duration = Duration::from_millis(2);
 
 /// The spare workers of one package, and the numbers of all of its workers.
 #[derive(Debug)]
@@ -84,7 +88,7 @@ impl Spares {
         made.await.ok()
     }
 
-    /// Has what was taken made anew. Not before the taker has started: two starts at once take longer than one.
+    /// Has what was taken made anew, now that its taker has started.
     pub(crate) fn replenish(&self) {
         self.inner.wanted.notify_one();
     }
@@ -158,5 +162,6 @@ async fn make(inner: &Inner, shared: &Shared, blueprint: &Arc<Blueprint>) {
             }
         }
         inner.wanted.notified().await;
+        tokio::time::sleep(REST).await;
     }
 }

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use hotcell::{CallError, Plugin};
+use hotcell::{CallError, LoadOptions, Package, Plugin};
 
 use super::hosts::{Driven, Hosts};
+use super::launch::spares_wait;
 use super::layers::Confined;
 use super::packages::Subject;
 use crate::failure::Failure;
@@ -14,23 +15,42 @@ use crate::measure::{Case, Opened, Samples};
 
 struct Crash {
     driven: Driven,
+    package: Package,
+    /// Workers that wait when the clock starts.
+    spares: usize,
     plugin: Plugin,
     input: Vec<u8>,
 }
 
+/// The next reply is that of a worker which is made then.
 pub(super) fn open(hosts: &Hosts, subject: &Subject<'_>) -> Opened {
+    opened(hosts, subject, 0)
+}
+
+/// The next reply is that of a worker which waits.
+pub(super) fn open_spare(hosts: &Hosts, subject: &Subject<'_>) -> Opened {
+    opened(hosts, subject, 1)
+}
+
+fn opened(hosts: &Hosts, subject: &Subject<'_>, spares: usize) -> Opened {
     let driven = hosts.one_thread()?;
-    let plugin = driven.runtime.block_on(driven.host.load(subject.path))?;
+    let options = LoadOptions { spares, ..LoadOptions::default() };
+    let (package, plugin) = driven.runtime.block_on(async {
+        let package = driven.host.prepare_with(subject.path, options).await?;
+        let plugin = package.start().await?;
+        Ok::<_, Failure>((package, plugin))
+    })?;
     let layers = hosts.note_layers(&plugin);
-    let crash = Crash { driven, plugin, input: message(Group::Call.payload()) };
+    let crash = Crash { driven, package, spares, plugin, input: message(Group::Call.payload()) };
     Ok(Box::new(Confined { case: Box::new(crash), layers }))
 }
 
 impl Case for Crash {
     fn sample(&mut self, count: usize, samples: &mut Samples) -> Result<(), Failure> {
-        let Crash { driven, plugin, input } = self;
+        let Crash { driven, package, spares, plugin, input } = self;
         driven.runtime.block_on(async {
             for _ in 0..count {
+                spares_wait(package, *spares).await;
                 let start = Instant::now();
                 match plugin.call_raw("abort", Vec::new()).await {
                     Err(CallError::Crashed(_)) => {}

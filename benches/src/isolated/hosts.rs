@@ -166,11 +166,13 @@ impl Hosts {
     }
 }
 
-/// The profiles of `benches/plugins`: shipped ones, with a host call and more calls outstanding.
+/// Shipped profiles with what some rows need beside: a host call and more calls outstanding, or the other kind of launch.
 fn profiles() -> Result<Vec<Profile>, Failure> {
-    let texts = [
+    let texts: [(&str, &str); 4] = [
         ("bench-core.toml", include_str!("../../profiles/bench-core.toml")),
         ("bench-native.toml", include_str!("../../profiles/bench-native.toml")),
+        ("bench-core-executed.toml", include_str!("../../profiles/bench-core-executed.toml")),
+        ("bench-native-forked.toml", include_str!("../../profiles/bench-native-forked.toml")),
     ];
     let parse = |(file, text): (&str, &str)| {
         Profile::parse(file, text).map_err(|error| Failure::other(error.to_string()))

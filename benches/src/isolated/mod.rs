@@ -13,7 +13,7 @@ mod mode;
 mod packages;
 pub(crate) mod start;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
 
 use crate::floor::{self, floor_of};
@@ -104,25 +104,51 @@ fn launches(hosts: &Rc<Hosts>, packages: &Packages, place: Place) -> Vec<Entry> 
     let usual = Group::Launch.count();
     let (native, wasm) = (packages.ordinary(Image::Native), packages.ordinary(Image::Wasm));
     let crashing = packages.echo(Group::Call, Image::Native);
-    let rows: [(&str, Image, PathBuf, &'static str, usize, OpenSubject); 8] = [
-        ("native, load to ready", Image::Native, native.clone(), floor::EXEC, usual, launch::open),
+    let rows: [(&str, Image, &Path, &'static str, usize, OpenSubject); 13] = [
+        ("native, load to ready", Image::Native, &native, floor::EXEC, usual, launch::open),
+        ("native, load to first reply", Image::Native, &native, floor::EXEC, usual, launch::open_with_call),
+        ("native, start to first reply", Image::Native, &native, floor::EXEC, usual, launch::open_prepared),
         (
-            "native, start to first reply",
+            "native forked, start to first reply",
             Image::Native,
-            native.clone(),
+            &native,
+            floor::FORK,
+            usual,
+            launch::open_forked,
+        ),
+        (
+            "native spare, start to first reply",
+            Image::Native,
+            &native,
             floor::EXEC,
             usual,
-            launch::open_prepared,
+            launch::open_spare,
         ),
-        ("native, load to first reply", Image::Native, native, floor::EXEC, usual, launch::open_with_call),
-        ("native, reply after a crash", Image::Native, crashing, floor::EXEC, usual, crash::open),
-        ("wasm, load to ready", Image::Wasm, wasm.clone(), floor::FORK, usual, launch::open),
-        ("wasm, start to first reply", Image::Wasm, wasm.clone(), floor::FORK, usual, launch::open_prepared),
-        ("wasm, load to first reply", Image::Wasm, wasm.clone(), floor::FORK, usual, launch::open_with_call),
-        ("wasm, first load, with compiling", Image::Wasm, wasm, floor::EXEC, SLOW, launch::open_uncached),
+        ("native, reply after a crash", Image::Native, &crashing, floor::EXEC, usual, crash::open),
+        (
+            "native, reply after a crash, with a spare",
+            Image::Native,
+            &crashing,
+            floor::EXEC,
+            usual,
+            crash::open_spare,
+        ),
+        ("wasm, load to ready", Image::Wasm, &wasm, floor::FORK, usual, launch::open),
+        ("wasm, load to first reply", Image::Wasm, &wasm, floor::FORK, usual, launch::open_with_call),
+        ("wasm, start to first reply", Image::Wasm, &wasm, floor::FORK, usual, launch::open_prepared),
+        (
+            "wasm executed, start to first reply",
+            Image::Wasm,
+            &wasm,
+            floor::EXEC,
+            usual,
+            launch::open_executed,
+        ),
+        ("wasm spare, start to first reply", Image::Wasm, &wasm, floor::FORK, usual, launch::open_spare),
+        ("wasm, first load, with compiling", Image::Wasm, &wasm, floor::EXEC, SLOW, launch::open_uncached),
     ];
-    let entry = |(name, image, package, floor, count, open): (&str, Image, PathBuf, _, _, OpenSubject)| {
-        let hosts = Rc::clone(hosts);
+    let entry = |(name, image, package, floor, count, open): (&str, Image, &Path, _, _, OpenSubject)| {
+        let (hosts, package) = (Rc::clone(hosts), package.to_owned());
         let open: Open = Box::new(move || open(&hosts, &Subject::ordinary(image, &package)));
         place.entry(format!("hotcell {name}"), floor, count, open)
     };
