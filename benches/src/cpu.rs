@@ -24,14 +24,16 @@ fn parse(stat: &str) -> Option<u64> {
     user.checked_add(system)
 }
 
-/// Percent of one core that processes took while time passed.
+/// Percent of one core that processes took while time passed. The last one is this process: what looking at the others takes
+/// is not counted.
 pub(crate) fn percent_during(
     processes: &[i32],
     pass: impl FnOnce() -> Result<Duration, Failure>,
 ) -> Result<f64, Failure> {
     let before = time_of(processes);
     let passed = pass()?;
-    let took = time_of(processes).saturating_sub(before);
+    let reversed: Vec<_> = processes.iter().rev().copied().collect();
+    let took = time_of(&reversed).saturating_sub(before);
     Ok(took.as_secs_f64() / passed.as_secs_f64().max(f64::EPSILON) * 100.0)
 }
 

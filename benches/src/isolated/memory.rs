@@ -1,9 +1,9 @@
-//! The memory that one more plugin takes: the private pages of the processes that its load starts, after one call.
+//! The memory that one more worker takes: its private pages, after one call, beside another worker of the same package. What
+//! lies in the package's memory file is the package's: the host holds it once, however many workers map it.
 
-use std::path::PathBuf;
+use hotcell::{Package, Plugin};
 
 use super::hosts::{Driven, Hosts};
-use super::launch;
 use super::layers::Confined;
 use super::packages::Subject;
 use crate::failure::Failure;
@@ -13,7 +13,8 @@ use crate::placement::{descendants, own_pid};
 
 struct Memory {
     driven: Driven,
-    package: PathBuf,
+    package: Package,
+    _another: Plugin,
     export: &'static str,
     input: &'static [u8],
 }
@@ -22,20 +23,25 @@ struct Memory {
 pub(super) fn open(hosts: &Hosts, subject: &Subject<'_>) -> Opened {
     let Subject { path, export, input } = *subject;
     let driven = hosts.one_thread()?;
-    // The first load of a wasm plugin starts a compiler, which is no part of the worker.
-    let layers = launch::layers(hosts, &driven, path)?;
-    let mut memory = Memory { driven, package: path.to_owned(), export, input };
+    let (package, another) = driven.runtime.block_on(async {
+        let package = driven.host.prepare(path).await?;
+        let another = package.start().await?;
+        another.call_raw(export, input.to_vec()).await?;
+        Ok::<_, Failure>((package, another))
+    })?;
+    let layers = hosts.note_layers(&another);
+    let mut memory = Memory { driven, package, _another: another, export, input };
     memory.sample(1, &mut Samples::default())?;
     Ok(Box::new(Confined { case: Box::new(memory), layers }))
 }
 
 impl Case for Memory {
     fn sample(&mut self, count: usize, samples: &mut Samples) -> Result<(), Failure> {
-        let Memory { driven: Driven { host, runtime }, package, export, input } = self;
-        runtime.block_on(async {
+        let Memory { driven, package, export, input, .. } = self;
+        driven.runtime.block_on(async {
             for _ in 0..count {
                 let before = descendants(own_pid())?;
-                let plugin = host.load(&*package).await?;
+                let plugin = package.start().await?;
                 plugin.call_raw(export, input.to_vec()).await?;
                 samples.add_number(private_bytes_since(&before)?);
                 plugin.unload().await;

@@ -1,11 +1,10 @@
-//! Loads of one plugin that stay, and the figures at a number of them.
+//! Starts of one package that stay, and the figures at a number of them.
 
 use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hotcell::{Host, Plugin};
+use hotcell::{Host, Package, Plugin};
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
@@ -18,8 +17,8 @@ use crate::placement::{descendants, own_pid};
 use crate::progress::Progress;
 use crate::samples::Summary;
 
-/// Loads whose time is of interest: the last ones of a level.
-const LOADS: usize = 100;
+/// Starts whose time is of interest: the last ones of a level.
+const STARTS: usize = 100;
 /// Calls of random plugins.
 const CALLS: usize = 500;
 /// How long nothing is done.
@@ -31,7 +30,7 @@ const STEP: usize = 100;
 #[derive(Debug, Serialize)]
 pub(super) struct Level {
     pub(super) plugins: u32,
-    pub(super) load: Summary,
+    pub(super) start: Summary,
     pub(super) call: Summary,
     /// Private memory of one plugin's process, bytes.
     pub(super) memory_each: u64,
@@ -47,7 +46,7 @@ pub(super) struct Level {
 pub(super) struct Loaded {
     host: Host,
     runtime: Arc<Runtime>,
-    package: PathBuf,
+    package: Package,
     export: &'static str,
     input: &'static [u8],
     plugins: Vec<Plugin>,
@@ -69,7 +68,8 @@ impl Loaded {
         let Subject { path, export, input } = *subject;
         let (builder, runtime) = hosts.one_more()?;
         let host = runtime.block_on(builder.build())?;
-        let first = runtime.block_on(host.load(path))?;
+        let package = runtime.block_on(host.prepare(path))?;
+        let first = runtime.block_on(package.start())?;
         let layers = hosts.note_layers(&first);
         runtime.block_on(first.unload());
         let before = Before {
@@ -77,7 +77,7 @@ impl Loaded {
             memory: private_bytes(own_pid())?,
             descriptors: descriptors()?,
         };
-        let (package, plugins, random) = (path.to_owned(), Vec::new(), Random(0x9e37_79b9_7f4a_7c15));
+        let (plugins, random) = (Vec::new(), Random(0x9e37_79b9_7f4a_7c15));
         Ok(Loaded { host, runtime, package, export, input, plugins, layers, random, before })
     }
 
@@ -85,29 +85,28 @@ impl Loaded {
         &self.layers
     }
 
-    /// Loads until there are as many plugins, then takes the figures.
+    /// Starts until there are as many plugins, then takes the figures.
     pub(super) fn rise_to(&mut self, level: u32) -> Result<Level, Failure> {
         let wanted = level as usize;
         let progress = Progress::new();
-        let mut load = Samples::default();
+        let mut start = Samples::default();
         while self.plugins.len() < wanted {
             let mut one = Samples::default();
-            let loaded = one.time(|| Ok(self.runtime.block_on(self.host.load(&self.package))?));
+            let started = one.time(|| Ok(self.runtime.block_on(self.package.start())?));
             let have = self.plugins.len();
-            let says =
-                |failure| Failure::other(format!("with {have} plugins loaded, the next one: {failure}"));
-            self.plugins.push(loaded.map_err(says)?);
-            if have + LOADS >= wanted {
-                load.append(one);
+            let says = |failure| Failure::other(format!("with {have} plugins, the next one: {failure}"));
+            self.plugins.push(started.map_err(says)?);
+            if have + STARTS >= wanted {
+                start.append(one);
             }
             if have.is_multiple_of(STEP) {
                 progress.step(&format!("{have} of {wanted}"));
             }
         }
-        self.figures(level, load)
+        self.figures(level, start)
     }
 
-    fn figures(&mut self, level: u32, load: Samples) -> Result<Level, Failure> {
+    fn figures(&mut self, level: u32, start: Samples) -> Result<Level, Failure> {
         let call = self.calls()?;
         let none = || Failure::other("no sample was taken");
         let count = u64::from(level).max(1);
@@ -116,7 +115,7 @@ impl Loaded {
         let more = descriptors()?.saturating_sub(self.before.descriptors);
         Ok(Level {
             plugins: level,
-            load: load.summary().ok_or_else(none)?,
+            start: start.summary().ok_or_else(none)?,
             call: call.summary().ok_or_else(none)?,
             memory_each: memory / count,
             host_memory_each: host / count,
@@ -154,7 +153,7 @@ impl Loaded {
     /// Ends everything; returns the nanoseconds that it took.
     pub(super) fn end(self) -> u64 {
         let start = Instant::now();
-        drop(self.plugins);
+        drop((self.plugins, self.package));
         self.runtime.block_on(self.host.shutdown());
         u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }

@@ -29,6 +29,8 @@ const LEVELS: [u32; 4] = [100, 1_000, 5_000, 10_000];
 struct Report {
     machine: Machine,
     runs: Vec<Run>,
+    /// Kinds that this machine has not enough descriptors for, in words.
+    left_out: Vec<String>,
 }
 
 /// One plugin, loaded many times.
@@ -43,14 +45,19 @@ struct Run {
 
 /// Measures, prints, and writes the files that the command line names.
 pub(crate) fn run(bench: &Bench, plugins: u32, hosts: &Hosts, packages: &Packages) -> Result<(), Failure> {
-    limit::raise(plugins)?;
     let machine = Machine::look(&Processors::allowed()?, bench.date.clone())?;
-    let mut runs = Vec::new();
+    let (mut runs, mut left_out) = (Vec::new(), Vec::new());
     for image in Image::ALL {
-        runs.push(one(hosts, packages, image, plugins)?);
+        match limit::raise(image, plugins) {
+            Ok(()) => runs.push(one(hosts, packages, image, plugins)?),
+            Err(failure) => left_out.push(failure.to_string()),
+        }
     }
     hosts.close();
-    let report = Report { machine, runs };
+    if runs.is_empty() {
+        return Err(Failure::Usage(left_out.join("\n")));
+    }
+    let report = Report { machine, runs, left_out };
     print(bench, &report, || text(&report, std::io::stdout().is_terminal()))?;
     let Some(folder) = &bench.out else { return Ok(()) };
     write_file(&make(folder)?.join("many.json"), &json(&report)?)?;
@@ -76,14 +83,14 @@ fn tables(report: &Report) -> impl Iterator<Item = Table> + '_ {
 
 impl Run {
     fn table(&self) -> Table {
-        let head = ["plugins", "load", "p99", "call", "p99", "memory each", "host memory each", "idle CPU"];
+        let head = ["plugins", "start", "p99", "call", "p99", "memory each", "host memory each", "idle CPU"];
         let mut table = Table::new(format!("Many plugins at once: {}", self.image), &head);
         for level in &self.levels {
             let time = |time| number(time, Unit::Nanoseconds);
             table.push(vec![
                 level.plugins.to_string(),
-                time(level.load.median),
-                time(level.load.p99),
+                time(level.start.median),
+                time(level.start.p99),
                 time(level.call.median),
                 time(level.call.p99),
                 number(level.memory_each, Unit::Bytes),
@@ -103,11 +110,12 @@ impl Run {
 fn text(report: &Report, colour: bool) -> String {
     let mut text = format!("{}\n", report.machine.sentence());
     tables(report).for_each(|table| text.push_str(&format!("\n{}", table.text(colour))));
+    report.left_out.iter().for_each(|reason| text.push_str(&format!("\nleft out: {reason}\n")));
     text
 }
 
 fn markdown(report: &Report) -> String {
-    let about = "One plugin, loaded again and again by one host. \"load\" is of the last 100 loads of a level, \"call\" of \
+    let about = "One package, started again and again by one host. \"start\" is of the last 100 starts of a level, \"call\" of \
                  64 bytes or less to a random plugin, \"memory each\" the private memory of its process, \"idle CPU\" that \
                  of all processes together, of one core.";
     let sentence = report.machine.sentence();
@@ -115,5 +123,6 @@ fn markdown(report: &Report) -> String {
         "# Many plugins at once\n\nWritten by `hotcell bench --many N --out`, measured on {sentence}. {about}\n"
     );
     tables(report).for_each(|table| text.push_str(&format!("\n{}", table.markdown())));
+    report.left_out.iter().for_each(|reason| text.push_str(&format!("\nLeft out: {reason}.\n")));
     text
 }
