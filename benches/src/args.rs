@@ -20,6 +20,10 @@ pub struct Bench {
     #[arg(long, value_name = "TEXT")]
     pub(crate) filter: Vec<String>,
 
+    /// Leave out what the rows are compared with: for a look at one row with another tool (scripts/profile)
+    #[arg(long, requires = "filter")]
+    pub(crate) alone: bool,
+
     /// Print the ids of all rows and measure nothing
     #[arg(long, conflicts_with_all = ["standards", "many"])]
     pub(crate) list: bool,

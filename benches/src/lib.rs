@@ -64,7 +64,7 @@ pub fn run(bench: &Bench, worker_dir: Option<PathBuf>) -> Result<Kept, Failure> 
     let mut entries = floor::entries(&runtimes);
     entries.extend(peers.iter().flat_map(Peers::entries));
     entries.extend(isolated::entries(&hosts, &packages));
-    let entries = select(entries, &bench.filter, processors.count())?;
+    let entries = select(entries, bench, processors.count())?;
     if bench.list {
         entries.iter().for_each(|entry| println!("{}", entry.id()));
         return Ok(true);
@@ -78,7 +78,11 @@ pub fn run(bench: &Bench, worker_dir: Option<PathBuf>) -> Result<Kept, Failure> 
 }
 
 /// The entries that a filter names, and those that they are compared with.
-fn select(entries: Vec<Entry>, filter: &[String], cores: u32) -> Result<Vec<Entry>, Failure> {
+fn select(
+    entries: Vec<Entry>,
+    Bench { filter, alone, .. }: &Bench,
+    cores: u32,
+) -> Result<Vec<Entry>, Failure> {
     let named = |entry: &Entry| {
         let id = entry.id();
         filter.is_empty() || filter.iter().any(|text| id.contains(text))
@@ -93,11 +97,12 @@ fn select(entries: Vec<Entry>, filter: &[String], cores: u32) -> Result<Vec<Entr
         return Err(Failure::Usage("no row has an id with this text; --list prints all ids".to_owned()));
     }
     let compared = |entry: &Entry| {
-        wanted.iter().any(|(group, placement, floor)| {
-            let name = entry.name.as_str();
-            (entry.group, entry.placement) == (*group, *placement)
-                && [floor, peers::EXTISM, peers::GRPC].contains(&name)
-        })
+        !alone
+            && wanted.iter().any(|(group, placement, floor)| {
+                let name = entry.name.as_str();
+                (entry.group, entry.placement) == (*group, *placement)
+                    && [floor, peers::EXTISM, peers::GRPC].contains(&name)
+            })
     };
     Ok(entries.into_iter().filter(|entry| fits(entry) && (named(entry) || compared(entry))).collect())
 }

@@ -12,12 +12,22 @@ pub(crate) fn private_bytes(process: i32) -> Result<u64, Failure> {
         .ok_or_else(|| Failure::other("the memory of a process is not readable: it has none any more"))
 }
 
+/// Bytes that new processes of the whole system could have (`MemAvailable` of proc_meminfo(5)).
+pub(crate) fn available_bytes() -> Result<u64, Failure> {
+    let text =
+        fs::read_to_string("/proc/meminfo").map_err(|source| Failure::io("read /proc/meminfo", source))?;
+    field(&text, "MemAvailable")
+        .ok_or_else(|| Failure::other("/proc/meminfo says nothing of available memory"))
+}
+
 fn parse(rollup: &str) -> Option<u64> {
-    let field = |name: &str| {
-        let line = rollup.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
-    };
-    Some(field("Private_Clean")? + field("Private_Dirty")?)
+    Some(field(rollup, "Private_Clean")? + field(rollup, "Private_Dirty")?)
+}
+
+/// A line of the form `NAME: 12 kB`, in bytes.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]

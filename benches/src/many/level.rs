@@ -12,7 +12,7 @@ use crate::cpu;
 use crate::failure::Failure;
 use crate::isolated::{Hosts, Subject, memory::private_bytes_since};
 use crate::measure::Samples;
-use crate::memory::private_bytes;
+use crate::memory::{available_bytes, private_bytes};
 use crate::placement::{descendants, own_pid};
 use crate::progress::Progress;
 use crate::samples::Summary;
@@ -36,6 +36,8 @@ pub(super) struct Level {
     pub(super) memory_each: u64,
     /// Private memory that the host has for one plugin, bytes.
     pub(super) host_memory_each: u64,
+    /// What the whole system has less of for one plugin, bytes: with page tables, kernel stacks and shared memory.
+    pub(super) system_memory_each: u64,
     /// Of one core, all processes together.
     pub(super) idle_percent: f64,
     /// Descriptors that the host has for one plugin.
@@ -59,6 +61,7 @@ pub(super) struct Loaded {
 struct Before {
     processes: Vec<i32>,
     memory: u64,
+    available: u64,
     descriptors: usize,
 }
 
@@ -75,6 +78,7 @@ impl Loaded {
         let before = Before {
             processes: descendants(own_pid())?,
             memory: private_bytes(own_pid())?,
+            available: available_bytes()?,
             descriptors: descriptors()?,
         };
         let (plugins, random) = (Vec::new(), Random(0x9e37_79b9_7f4a_7c15));
@@ -109,6 +113,7 @@ impl Loaded {
     fn figures(&mut self, level: u32, start: Samples) -> Result<Level, Failure> {
         let call = self.calls()?;
         let none = || Failure::other("no sample was taken");
+        let available = available_bytes()?;
         let count = u64::from(level).max(1);
         let memory = private_bytes_since(&self.before.processes)?;
         let host = private_bytes(own_pid())?.saturating_sub(self.before.memory);
@@ -119,6 +124,7 @@ impl Loaded {
             call: call.summary().ok_or_else(none)?,
             memory_each: memory / count,
             host_memory_each: host / count,
+            system_memory_each: self.before.available.saturating_sub(available) / count,
             idle_percent: self.idle()?,
             descriptors_each: more as f64 / count as f64,
         })

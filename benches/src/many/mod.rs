@@ -83,7 +83,17 @@ fn tables(report: &Report) -> impl Iterator<Item = Table> + '_ {
 
 impl Run {
     fn table(&self) -> Table {
-        let head = ["plugins", "start", "p99", "call", "p99", "memory each", "host memory each", "idle CPU"];
+        let head = [
+            "plugins",
+            "start",
+            "p99",
+            "call",
+            "p99",
+            "memory each",
+            "host memory each",
+            "system memory each",
+            "idle CPU",
+        ];
         let mut table = Table::new(format!("Many plugins at once: {}", self.image), &head);
         for level in &self.levels {
             let time = |time| number(time, Unit::Nanoseconds);
@@ -95,6 +105,7 @@ impl Run {
                 time(level.call.p99),
                 number(level.memory_each, Unit::Bytes),
                 number(level.host_memory_each, Unit::Bytes),
+                number(level.system_memory_each, Unit::Bytes),
                 format!("{} %", digits(level.idle_percent)),
             ]);
         }
@@ -116,7 +127,7 @@ fn text(report: &Report, colour: bool) -> String {
 
 fn markdown(report: &Report) -> String {
     let about = "One package, started again and again by one host. \"start\" is of the last 100 starts of a level, \"call\" of \
-                 64 bytes or less to a random plugin, \"memory each\" the private memory of its process, \"idle CPU\" that \
+                 64 bytes or less to a random plugin, \"memory each\" the private memory of its process, \"system memory each\" what the whole system has less of, \"idle CPU\" that \
                  of all processes together, of one core.";
     let sentence = report.machine.sentence();
     let mut text = format!(
