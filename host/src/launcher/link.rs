@@ -10,11 +10,10 @@ use hotcell_protocol::launch::build_id;
 use hotcell_protocol::{
     Channel, ChannelError, FromLauncher, Image, Launch, Namespace, PACKET_MAX, ToLauncher, WorkerId,
 };
-use rustix::process::{Signal, pidfd_send_signal};
 use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::process::{End, Process};
+use super::process::{End, Process, Spawned};
 use super::program::Programs;
 use super::thread::{self, Order};
 use crate::error::Error;
@@ -36,13 +35,6 @@ enum Command {
     Spawn(WorkerId, SpawnRequest, oneshot::Sender<Result<Spawned, Error>>),
     Forget(WorkerId),
     Stop,
-}
-
-#[derive(Debug)]
-struct Spawned {
-    pid: u32,
-    pidfd: Arc<Watch<OwnedFd>>,
-    report: oneshot::Receiver<End>,
 }
 
 /// A handle to the launcher's task.
@@ -83,8 +75,8 @@ impl Launcher {
         let worker = WorkerId(self.next.fetch_add(1, Ordering::Relaxed));
         let (answer, answered) = oneshot::channel();
         self.commands.send(Command::Spawn(worker, request, answer)).map_err(|_| Error::Shutdown)?;
-        let Spawned { pid, pidfd, report } = answered.await.map_err(|_| Error::Shutdown)??;
-        Ok(Process { worker, pid, pidfd, report, launcher: self.clone() })
+        let spawned = answered.await.map_err(|_| Error::Shutdown)??;
+        Ok(Process { worker, spawned, launcher: self.clone() })
     }
 
     /// Ends the task, and with it the launcher and every worker.
@@ -225,8 +217,7 @@ impl Task {
         };
         self.living
             .insert(worker, Living { pidfd: Arc::clone(&polled), report: Some(report), forgotten: false });
-        if let Err(Ok(unwanted)) = answer.send(Ok(Spawned { pid, pidfd: polled, report: reported })) {
-            let _ = pidfd_send_signal(&unwanted.pidfd.get_ref().0, Signal::KILL);
+        if answer.send(Ok(Spawned { pid, pidfd: polled, report: reported })).is_err() {
             self.living.entry(worker).and_modify(|living| living.forgotten = true);
         }
     }
@@ -321,9 +312,11 @@ async fn send(
 #[cfg(test)]
 mod tests {
     use std::collections::{HashMap, VecDeque};
+    use std::os::unix::process::ExitStatusExt;
     use std::sync::mpsc;
 
     use hotcell_protocol::{Channel, FromLauncher, WorkerId};
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
     use tokio::sync::{oneshot, watch};
 
     use super::{Spawned, Task};
@@ -343,6 +336,18 @@ mod tests {
             namespaces: watch::Sender::new(Vec::new()),
         };
         (task, answered)
+    }
+
+    #[tokio::test]
+    async fn a_worker_whose_owner_left_before_it_looked_is_killed() {
+        let (mut task, answered) = waiting();
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().expect("starts");
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("opens");
+        task.hear(SPAWNED, vec![pidfd]);
+        assert!(child.try_wait().expect("a child").is_none(), "control: it lives while somebody may take it");
+        drop(answered);
+        let status = child.wait().expect("it ends");
+        assert_eq!(status.signal(), Some(libc::SIGKILL));
     }
 
     const SPAWNED: FromLauncher = FromLauncher::Spawned { worker: WorkerId(1), pid: 1 };

@@ -26,13 +26,25 @@ pub(crate) struct End {
     pub(crate) usage: Usage,
 }
 
+/// A process that the launcher has started. Dropping it kills the process, wherever it is on its way to its owner.
+#[derive(Debug)]
+pub(super) struct Spawned {
+    pub(super) pid: u32,
+    pub(super) pidfd: Arc<Watch<OwnedFd>>,
+    pub(super) report: oneshot::Receiver<End>,
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        Killer(Arc::clone(&self.pidfd)).kill();
+    }
+}
+
 /// The host's handle to a worker process. Dropping it kills the process.
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(super) worker: WorkerId,
-    pub(super) pid: u32,
-    pub(super) pidfd: Arc<Watch<OwnedFd>>,
-    pub(super) report: oneshot::Receiver<End>,
+    pub(super) spawned: Spawned,
     pub(super) launcher: Launcher,
 }
 
@@ -50,37 +62,37 @@ impl Killer {
 impl Process {
     /// A handle that can kill.
     pub(crate) fn killer(&self) -> Killer {
-        Killer(Arc::clone(&self.pidfd))
+        Killer(Arc::clone(&self.spawned.pidfd))
     }
 
     /// Its number; only good while the pidfd says that the process lives.
     pub(crate) fn pid(&self) -> u32 {
-        self.pid
+        self.spawned.pid
     }
 
     fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.get_ref().0.as_fd()
+        self.spawned.pidfd.get_ref().0.as_fd()
     }
 
     /// The same, for whoever waits for its end elsewhere.
     pub(crate) fn shared_pidfd(&self) -> Arc<Watch<OwnedFd>> {
-        Arc::clone(&self.pidfd)
+        Arc::clone(&self.spawned.pidfd)
     }
 
     /// Whether the process has not ended.
     pub(crate) fn lives(&self) -> bool {
-        pidfd::lives(self.pidfd.get_ref())
+        pidfd::lives(self.spawned.pidfd.get_ref())
     }
 
     /// Completes when the process has ended. Safe to cancel.
     pub(crate) async fn ended(&self) {
         // A pidfd becomes readable once and for ever; an error of the runtime means that nobody waits any more.
-        let _ = self.pidfd.ready(Interest::READABLE).await;
+        let _ = self.spawned.pidfd.ready(Interest::READABLE).await;
     }
 
     /// How it ended, once it has.
     pub(crate) async fn end(mut self) -> End {
-        match tokio::time::timeout(REAP_TIME, &mut self.report).await {
+        match tokio::time::timeout(REAP_TIME, &mut self.spawned.report).await {
             Ok(Ok(end)) => end,
             // The launcher died first, so that nobody of ours is the parent.
             _ => End { status: self.ask_the_kernel().await, usage: Usage::default() },
@@ -109,7 +121,6 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.killer().kill();
         self.launcher.forget(self.worker);
     }
 }
