@@ -119,3 +119,25 @@ fn every_sample_manifest_of_the_repository_parses() {
     }
     assert!(seen > 0, "there are sample plugins");
 }
+
+#[test]
+fn a_list_as_long_as_a_manifest_costs_no_more_than_reading_it() {
+    let list = |item: &dyn Fn(usize) -> String| {
+        let items: Vec<_> = (0..70_000).map(|number| format!("\"{}\"", item(number))).collect();
+        items.join(",\n")
+    };
+    let parse = |permissions: String| {
+        let text = format!(
+            r#"{{"schema": 1, "id": "org.example.x", "name": "X", "version": "1.0.0", "plugin_type": "dylib", "dylib_path": "a",
+"permissions": {{{permissions}}}}}"#
+        );
+        Manifest::parse("manifest.json", text.as_bytes())
+    };
+    let calls = list(&|number| format!("a{number}"));
+    let error = parse(format!("\"host_calls\": [{calls}]")).expect_err("too many");
+    assert_eq!(error.message(), "more than 128 host calls");
+    let paths = list(&|number| format!("/{number}"));
+    let error = parse(format!("\"filesystem\": {{\"read_paths\": [{paths}]}}")).expect_err("too many");
+    assert_eq!(error.message(), "the paths have more than 4096 bytes together");
+    parse(format!("\"ui\": [{calls}]")).expect("control: read to its end, and not built");
+}
