@@ -42,8 +42,17 @@ fn round_trip<M: Serialize + DeserializeOwned + PartialEq + Debug>(data: &[u8]) 
     let bytes = codec::encode(&message).expect("what was decoded encodes");
     assert!(bytes.len() <= data.len(), "{} bytes of {}", bytes.len(), data.len());
     assert_eq!(codec::decode::<M>(&bytes).expect("what was encoded decodes"), message);
+    whole::<M>(&bytes);
     in_place(&message, &bytes);
     Some(message)
+}
+
+/// A message is neither shorter nor longer than its bytes.
+fn whole<M: DeserializeOwned>(bytes: &[u8]) {
+    if let Some((_, cut)) = bytes.split_last() {
+        assert!(codec::decode::<M>(cut).is_err(), "a byte less");
+    }
+    assert!(codec::decode::<M>(&[bytes, &[0]].concat()).is_err(), "a byte more");
 }
 
 /// Encoding into a buffer gives the same bytes, or fails where they do not fit.
