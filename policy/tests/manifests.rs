@@ -138,6 +138,20 @@ fn a_list_as_long_as_a_manifest_costs_no_more_than_reading_it() {
     assert_eq!(error.message(), "more than 128 host calls");
     let paths = list(&|number| format!("/{number}"));
     let error = parse(format!("\"filesystem\": {{\"read_paths\": [{paths}]}}")).expect_err("too many");
-    assert_eq!(error.message(), "the paths have more than 4096 bytes together");
+    assert_eq!(error.message(), "more than 128 paths");
     parse(format!("\"ui\": [{calls}]")).expect("control: read to its end, and not built");
+}
+
+#[test]
+fn a_version_is_short_enough_to_be_shown() {
+    let parse = |version: &str| {
+        let text = format!(
+            r#"{{"schema": 1, "id": "org.example.x", "name": "X", "version": "{version}", "plugin_type": "wasm", "wasm_path": "a"}}"#
+        );
+        Manifest::parse("manifest.json", text.as_bytes())
+    };
+    let pre = |len: usize| format!("1.2.3-{}", "a".repeat(len));
+    let longest = parse(&pre(122)).expect("control: 128 characters");
+    assert_eq!(longest.version().to_string(), pre(122));
+    assert_eq!(parse(&pre(123)).expect_err("one more").message(), "`version` has more than 128 characters");
 }

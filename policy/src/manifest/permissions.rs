@@ -30,8 +30,11 @@ pub(crate) struct Requests {
 /// carries all three, within one packet.
 const HOST_CALLS_MAX: usize = 128;
 
+/// Most paths of one manifest: a short one takes more in the message than its bytes.
+const PATHS_MAX: usize = 128;
+
 /// Most bytes of all paths together.
-const PATHS_MAX: usize = 4096;
+const PATHS_BYTES_MAX: usize = 4096;
 
 pub(super) fn read(field: &Field<'_>, reading: &mut Reading) -> Result<Requests, ParseError> {
     let fields = field.table(&children("permissions"))?;
@@ -89,17 +92,20 @@ fn read_process_and_storage(
 
 fn read_filesystem(field: &Field<'_>, requests: &mut Requests) -> Result<(), ParseError> {
     let fields = table(field)?;
-    let error = || field.error(format!("the paths have more than {PATHS_MAX} bytes together"));
+    let too_many = || field.error(format!("more than {PATHS_MAX} paths"));
     if let Some(paths) = fields.optional("read_paths") {
-        requests.read_paths = located(&paths, PATHS_MAX, error)?;
+        requests.read_paths = located(&paths, PATHS_MAX, too_many)?;
     }
     if let Some(paths) = fields.optional("write_paths") {
-        requests.write_paths = located(&paths, PATHS_MAX, error)?;
+        requests.write_paths = located(&paths, PATHS_MAX, too_many)?;
         refuse_package(&paths, &requests.write_paths)?;
     }
     let paths = requests.read_paths.iter().chain(&requests.write_paths);
-    if paths.map(|path| path.value.path().len()).sum::<usize>() > PATHS_MAX {
-        return Err(error());
+    if paths.clone().count() > PATHS_MAX {
+        return Err(too_many());
+    }
+    if paths.map(|path| path.value.path().len()).sum::<usize>() > PATHS_BYTES_MAX {
+        return Err(field.error(format!("the paths have more than {PATHS_BYTES_MAX} bytes together")));
     }
     for (key, wanted) in
         [("create_files", &mut requests.create_files), ("delete_files", &mut requests.delete_files)]
