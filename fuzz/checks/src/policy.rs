@@ -51,6 +51,7 @@ fn parsed_manifest(data: &[u8]) -> Option<Manifest> {
     match Manifest::parse("manifest.json", data) {
         Ok(manifest) => {
             assert!(is_shown(manifest.name()) && is_shown(manifest.artifact().as_str()));
+            assert!(manifest.version().to_string().len() <= 128 && manifest.id().as_str().len() <= 128);
             assert_eq!(manifest.id().as_str().parse().as_ref(), Ok(manifest.id()));
             same_json(&manifest, data);
             Some(manifest)
