@@ -3,14 +3,22 @@
 use hotcell_policy::ParseError;
 
 use crate::input::Input;
-use crate::text::{LINE_MAX, Lines, escape, is_unsafe, text as kept};
+use crate::text::{LINE_MAX, Lines, escape, text as kept};
 
 /// Longest message about a document, in bytes: a message, a place, a line cut to a window and a help line.
-const MESSAGE_MAX: usize = 16 << 10;
+const MESSAGE_MAX: usize = 4 << 10;
 
 /// Whether nothing in a text can drive a terminal or hide.
 pub(crate) fn is_shown(text: &str) -> bool {
-    !text.chars().any(is_unsafe)
+    !text.chars().any(misleads)
+}
+
+/// Whether a character drives a terminal, ends a line, or reorders or hides text. Written a second time on purpose.
+fn misleads(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'
+            | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// An error of a document points into it, and shows a bounded, escaped piece of it.
