@@ -261,20 +261,23 @@ fn the_largest_manifest_still_makes_orders_that_fit_one_packet() {
         calls.iter().map(|name| format!("[[host-call]]\nname = \"{name}\"\nwhy = \"x\"\n")).collect();
     let text = format!("schema = 1\nsummary = \"All.\"\nextends = \"wasi-command\"\n{}", grants.concat());
     let profile = Profile::parse("all.toml", &text).unwrap_or_else(|error| panic!("{error}"));
-    let paths: Vec<_> = (0..16).map(|number| format!("\"${{data}}/{number:0255}\"")).collect();
     let config = "x".repeat(24 * 1024 - 2);
-    let members = format!(
-        r#""runtime": "command", "config": "{config}", "permissions": {{"filesystem": {{"write_paths": [{}],
-           "create_files": true, "delete_files": true}}, "host_calls": ["{}"]}}"#,
-        paths.join(","),
-        calls.join("\",\"")
-    );
-    let manifest = manifest("wasm", &members);
-    let policy = resolve(&manifest, &profile).unwrap_or_else(|error| panic!("{error}"));
-    let plan = compile(&policy, &root_platform()).unwrap_or_else(|error| panic!("{error}"));
-    let orders = hotcell_protocol::codec::encode(&plan.orders).expect("encodes").len();
-    let config = manifest.config().expect("has one").to_string().len();
-    assert!(orders + config < hotcell_protocol::PACKET_MAX - 4096, "{orders} and {config} bytes");
+    // Few long paths, and as many as there may be.
+    for (count, len) in [(16, 255), (128, 32)] {
+        let paths: Vec<_> = (0..count).map(|number| format!("\"${{data}}/{number:0len$}\"")).collect();
+        let members = format!(
+            r#""runtime": "command", "config": "{config}", "permissions": {{"filesystem": {{"write_paths": [{}],
+               "create_files": true, "delete_files": true}}, "host_calls": ["{}"]}}"#,
+            paths.join(","),
+            calls.join("\",\"")
+        );
+        let manifest = manifest("wasm", &members);
+        let policy = resolve(&manifest, &profile).unwrap_or_else(|error| panic!("{error}"));
+        let plan = compile(&policy, &root_platform()).unwrap_or_else(|error| panic!("{error}"));
+        let orders = hotcell_protocol::codec::encode(&plan.orders).expect("encodes").len();
+        let config = manifest.config().expect("has one").to_string().len();
+        assert!(orders + config < hotcell_protocol::PACKET_MAX - 4096, "{orders} and {config} bytes");
+    }
 }
 
 #[test]

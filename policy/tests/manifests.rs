@@ -119,3 +119,39 @@ fn every_sample_manifest_of_the_repository_parses() {
     }
     assert!(seen > 0, "there are sample plugins");
 }
+
+#[test]
+fn a_list_as_long_as_a_manifest_costs_no_more_than_reading_it() {
+    let list = |item: &dyn Fn(usize) -> String| {
+        let items: Vec<_> = (0..70_000).map(|number| format!("\"{}\"", item(number))).collect();
+        items.join(",\n")
+    };
+    let parse = |permissions: String| {
+        let text = format!(
+            r#"{{"schema": 1, "id": "org.example.x", "name": "X", "version": "1.0.0", "plugin_type": "dylib", "dylib_path": "a",
+"permissions": {{{permissions}}}}}"#
+        );
+        Manifest::parse("manifest.json", text.as_bytes())
+    };
+    let calls = list(&|number| format!("a{number}"));
+    let error = parse(format!("\"host_calls\": [{calls}]")).expect_err("too many");
+    assert_eq!(error.message(), "more than 128 host calls");
+    let paths = list(&|number| format!("/{number}"));
+    let error = parse(format!("\"filesystem\": {{\"read_paths\": [{paths}]}}")).expect_err("too many");
+    assert_eq!(error.message(), "more than 128 paths");
+    parse(format!("\"ui\": [{calls}]")).expect("control: read to its end, and not built");
+}
+
+#[test]
+fn a_version_is_short_enough_to_be_shown() {
+    let parse = |version: &str| {
+        let text = format!(
+            r#"{{"schema": 1, "id": "org.example.x", "name": "X", "version": "{version}", "plugin_type": "wasm", "wasm_path": "a"}}"#
+        );
+        Manifest::parse("manifest.json", text.as_bytes())
+    };
+    let pre = |len: usize| format!("1.2.3-{}", "a".repeat(len));
+    let longest = parse(&pre(122)).expect("control: 128 characters");
+    assert_eq!(longest.version().to_string(), pre(122));
+    assert_eq!(parse(&pre(123)).expect_err("one more").message(), "`version` has more than 128 characters");
+}

@@ -1,5 +1,7 @@
 //! Typed reading of a tree: every value is asked for by key and type, and what nobody asks for is an error.
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -189,13 +191,15 @@ impl<'d> Field<'d> {
     }
 
     /// The items of a list, each parsed, none twice.
-    pub(crate) fn distinct<T: FromStr<Err: std::fmt::Display> + PartialEq>(
+    pub(crate) fn distinct<T: FromStr<Err: std::fmt::Display> + Clone + Eq + Hash>(
         &self,
     ) -> Result<Vec<T>, ParseError> {
         let mut values = Vec::new();
+        // The list is as long as its writer wants.
+        let mut seen = HashSet::new();
         for item in self.items()? {
-            let value = item.parsed()?;
-            if values.contains(&value) {
+            let value: T = item.parsed()?;
+            if !seen.insert(value.clone()) {
                 return Err(item.error(format!("`{}` names this twice", self.path)));
             }
             values.push(value);

@@ -70,7 +70,7 @@ pub(crate) const KEYS: &[Key] = &[
         "version",
         SEMVER,
         Required,
-        "semantic version; 0.0.x is refused, since no two of them are compatible",
+        "semantic version, at most 128 characters; 0.0.x is refused, since no two of them are compatible",
     ),
     key("description", Text(4096), NOTHING, "what the plugin does"),
     key("author", Text(256), NOTHING, "who made it"),
@@ -111,7 +111,7 @@ pub(crate) const KEYS: &[Key] = &[
         "permissions.filesystem",
         Table,
         NOTHING,
-        "files and folders, for runtimes `native` and `command`; at most 4096 bytes of paths together",
+        "files and folders, for runtimes `native` and `command`; at most 128 paths, of 4096 bytes together",
     ),
     key("permissions.filesystem.read_paths", List, NOTHING, "files to read, folders to list and read"),
     key(

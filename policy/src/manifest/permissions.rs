@@ -30,8 +30,11 @@ pub(crate) struct Requests {
 /// carries all three, within one packet.
 const HOST_CALLS_MAX: usize = 128;
 
+/// Most paths of one manifest: a short one takes more in the message than its bytes.
+const PATHS_MAX: usize = 128;
+
 /// Most bytes of all paths together.
-const PATHS_MAX: usize = 4096;
+const PATHS_BYTES_MAX: usize = 4096;
 
 pub(super) fn read(field: &Field<'_>, reading: &mut Reading) -> Result<Requests, ParseError> {
     let fields = field.table(&children("permissions"))?;
@@ -40,10 +43,8 @@ pub(super) fn read(field: &Field<'_>, reading: &mut Reading) -> Result<Requests,
         read_filesystem(&filesystem, &mut requests)?;
     }
     if let Some(host_calls) = fields.optional("host_calls") {
-        requests.host_calls = located(&host_calls)?;
-        if requests.host_calls.len() > HOST_CALLS_MAX {
-            return Err(host_calls.error(format!("more than {HOST_CALLS_MAX} host calls")));
-        }
+        let error = || host_calls.error(format!("more than {HOST_CALLS_MAX} host calls"));
+        requests.host_calls = located(&host_calls, HOST_CALLS_MAX, error)?;
     }
     for key in ["ui", "voice", "terminal"] {
         if let Some(calls) = fields.optional(key) {
@@ -91,16 +92,20 @@ fn read_process_and_storage(
 
 fn read_filesystem(field: &Field<'_>, requests: &mut Requests) -> Result<(), ParseError> {
     let fields = table(field)?;
+    let too_many = || field.error(format!("more than {PATHS_MAX} paths"));
     if let Some(paths) = fields.optional("read_paths") {
-        requests.read_paths = located(&paths)?;
+        requests.read_paths = located(&paths, PATHS_MAX, too_many)?;
     }
     if let Some(paths) = fields.optional("write_paths") {
-        requests.write_paths = located(&paths)?;
+        requests.write_paths = located(&paths, PATHS_MAX, too_many)?;
         refuse_package(&paths, &requests.write_paths)?;
     }
     let paths = requests.read_paths.iter().chain(&requests.write_paths);
-    if paths.map(|path| path.value.path().len()).sum::<usize>() > PATHS_MAX {
-        return Err(field.error(format!("the paths have more than {PATHS_MAX} bytes together")));
+    if paths.clone().count() > PATHS_MAX {
+        return Err(too_many());
+    }
+    if paths.map(|path| path.value.path().len()).sum::<usize>() > PATHS_BYTES_MAX {
+        return Err(field.error(format!("the paths have more than {PATHS_BYTES_MAX} bytes together")));
     }
     for (key, wanted) in
         [("create_files", &mut requests.create_files), ("delete_files", &mut requests.delete_files)]
@@ -140,10 +145,18 @@ fn size(field: &Field<'_>) -> Result<u64, ParseError> {
     }
 }
 
-fn located<T>(field: &Field<'_>) -> Result<Vec<Located<T>>, ParseError>
+/// The items of a list with their lines, which cost a look at the whole text each: more than `most` are not looked for.
+fn located<T>(
+    field: &Field<'_>,
+    most: usize,
+    too_many: impl FnOnce() -> ParseError,
+) -> Result<Vec<Located<T>>, ParseError>
 where
-    T: std::str::FromStr<Err: std::fmt::Display> + PartialEq,
+    T: std::str::FromStr<Err: std::fmt::Display> + Clone + Eq + std::hash::Hash,
 {
+    if field.items()?.len() > most {
+        return Err(too_many());
+    }
     let values = field.distinct::<T>()?;
     let lines = field.items()?;
     Ok(values.into_iter().zip(lines).map(|(value, item)| Located { value, line: item.line() }).collect())

@@ -12,6 +12,9 @@ use crate::names::PackagePath;
 /// Largest configuration, in bytes of JSON without white space.
 const CONFIG_MAX: usize = 24 * 1024;
 
+/// Longest version, in characters: it is shown to people.
+const VERSION_MAX: usize = 128;
+
 /// A key that asks for something that is not built, and its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unbuilt {
@@ -98,6 +101,7 @@ fn read_config(field: &Field<'_>) -> Result<serde_json::Value, ParseError> {
 }
 
 fn read_version(field: &Field<'_>) -> Result<semver::Version, ParseError> {
+    field.text(VERSION_MAX)?;
     let version: semver::Version = field.parsed()?;
     if version.major == 0 && version.minor == 0 {
         return Err(field

@@ -1,0 +1,77 @@
+//! Messages that cross a process border.
+
+use std::fmt::Debug;
+
+use hotcell_protocol::{
+    CompileFailure, CompileRequest, Description, Envelope, FromLauncher, FromWorker, ToLauncher, ToWorker,
+    ToWorkerRef, codec, ring,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// What a worker says to its host, on the rings and on the setup channel.
+pub fn from_worker(data: &[u8]) {
+    round_trip::<FromWorker>(data);
+    round_trip::<Envelope<FromWorker>>(data);
+}
+
+/// What a host says to its worker.
+pub fn to_worker(data: &[u8]) {
+    if let Some(message) = round_trip::<ToWorker>(data) {
+        borrowed(&message);
+    }
+    round_trip::<Envelope<ToWorker>>(data);
+}
+
+/// What host and launcher say to each other.
+pub fn launcher(data: &[u8]) {
+    round_trip::<ToLauncher>(data);
+    round_trip::<FromLauncher>(data);
+}
+
+/// What host and compiler say to each other.
+pub fn compile(data: &[u8]) {
+    round_trip::<CompileRequest>(data);
+    round_trip::<Description>(data);
+    round_trip::<CompileFailure>(data);
+}
+
+/// What decodes encodes to an equal value, in no more bytes. Not always in the same ones: bincode reads a number in a
+/// longer form than it writes.
+fn round_trip<M: Serialize + DeserializeOwned + PartialEq + Debug>(data: &[u8]) -> Option<M> {
+    let message = codec::decode::<M>(data).ok()?;
+    let bytes = codec::encode(&message).expect("what was decoded encodes");
+    assert!(bytes.len() <= data.len(), "{} bytes of {}", bytes.len(), data.len());
+    assert_eq!(codec::decode::<M>(&bytes).expect("what was encoded decodes"), message);
+    whole::<M>(&bytes);
+    in_place(&message, &bytes);
+    Some(message)
+}
+
+/// A message is neither shorter nor longer than its bytes.
+fn whole<M: DeserializeOwned>(bytes: &[u8]) {
+    if let Some((_, cut)) = bytes.split_last() {
+        assert!(codec::decode::<M>(cut).is_err(), "a byte less");
+    }
+    assert!(codec::decode::<M>(&[bytes, &[0]].concat()).is_err(), "a byte more");
+}
+
+/// Encoding into a buffer gives the same bytes, or fails where they do not fit.
+fn in_place<M: Serialize>(message: &M, bytes: &[u8]) {
+    let mut buffer = vec![0; ring::HEAD_MAX];
+    match codec::encode_into(message, &mut buffer) {
+        Ok(len) => assert_eq!(buffer.get(..len), Some(bytes)),
+        Err(_) => assert!(bytes.len() > ring::HEAD_MAX, "there was room"),
+    }
+}
+
+/// The messages without copies of their text encode as those with.
+fn borrowed(message: &ToWorker) {
+    let same = match message {
+        ToWorker::Start(start) => ToWorkerRef::Start(start),
+        ToWorker::Load => ToWorkerRef::Load,
+        ToWorker::Seal => ToWorkerRef::Seal,
+        ToWorker::Call { call, export, len } => ToWorkerRef::Call { call: *call, export, len: *len },
+        ToWorker::Data { .. } | ToWorker::Answer { .. } => return,
+    };
+    assert_eq!(codec::encode(&same).expect("encodes"), codec::encode(message).expect("encodes"));
+}
