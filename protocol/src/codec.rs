@@ -37,9 +37,13 @@ pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, CodecError> {
     Ok(bincode::serde::encode_to_vec(message, config())?)
 }
 
-/// Encodes a message at the front of `into`; returns the number of bytes it took.
-pub fn encode_into<M: Serialize>(message: &M, into: &mut [u8]) -> Result<usize, CodecError> {
-    Ok(bincode::serde::encode_into_slice(message, into, config())?)
+/// Encodes a message for as long as `then` uses its bytes. Most messages are short, and cost no allocation.
+pub fn encoded<M: Serialize, T>(message: &M, then: impl FnOnce(&[u8]) -> T) -> Result<T, CodecError> {
+    let mut short = [0; 256];
+    if let Ok(len) = bincode::serde::encode_into_slice(message, &mut short, config()) {
+        return Ok(then(short.get(..len).unwrap_or_default()));
+    }
+    encode(message).map(|long| then(&long))
 }
 
 /// Decodes a message that fills `bytes` exactly.
@@ -53,7 +57,7 @@ pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, CodecError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CodecError, decode, encode};
+    use super::{CodecError, decode, encode, encoded};
 
     #[test]
     fn trailing_bytes_are_refused() {
@@ -61,6 +65,16 @@ mod tests {
         assert_eq!(decode::<(String, u32)>(&bytes).expect("decodes"), ("call".to_owned(), 7));
         bytes.push(0);
         assert!(matches!(decode::<(String, u32)>(&bytes), Err(CodecError::Length { .. })));
+    }
+
+    #[test]
+    fn messages_of_every_length_are_encoded_alike() {
+        for len in 0..600 {
+            let message = "m".repeat(len);
+            let bytes = encoded(&message, <[u8]>::to_vec).expect("encodes");
+            assert_eq!(bytes, encode(&message).expect("encodes"), "{len}");
+        }
+        assert!(encoded(&"m".repeat(super::DECODE_LIMIT), <[u8]>::len).is_err());
     }
 
     #[test]

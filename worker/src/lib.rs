@@ -11,6 +11,7 @@ pub mod launcher;
 pub mod link;
 mod namespaces;
 pub mod native;
+mod rings;
 pub mod start;
 mod sys;
 

@@ -4,14 +4,13 @@
 //! trusted here; this process is not, so nothing below protects the host.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
 
-use hotcell_protocol::ring::{BULK_LEN, Corrupt, Frame, INLINE_MAX, Input, Receiver, Sender, Wake};
+use hotcell_protocol::ring::{BULK_LEN, Corrupt, Frame, INLINE_MAX, Input, Receiver};
 use hotcell_protocol::{
     AnswerStatus, CallId, ChannelError, CodecError, FromWorker, Generation, ReplyStatus, ToWorker, codec,
 };
 
+use crate::rings::Rings;
 use crate::start::{Payload, Reply};
 
 /// Why the channel cannot go on.
@@ -62,17 +61,6 @@ struct Aside {
     inline: Vec<u8>,
     /// The host took it back: only its bulk bytes are still to be passed over.
     cancelled: bool,
-}
-
-/// The two ends of the rings, and how the host is told.
-#[derive(Debug)]
-pub(crate) struct Rings {
-    pub(crate) sender: Sender,
-    pub(crate) receiver: Receiver,
-    /// The host's runtime watches the first; a blocking caller sleeps on the second.
-    pub(crate) bells: [OwnedFd; 2],
-    /// How long to look for work before sleeping.
-    pub(crate) spin: Duration,
 }
 
 /// The worker channel.
@@ -267,10 +255,11 @@ impl Link {
     fn pass_over(&mut self, len: usize) -> Result<(), LinkError> {
         let mut left = len;
         while left > 0 {
-            let there = self.wait(|receiver| Ok(Some(receiver.bulk_there()?).filter(|there| *there > 0)))?;
+            let there =
+                self.rings.wait(|receiver| Ok(Some(receiver.bulk_there()?).filter(|there| *there > 0)))?;
             let count = there.min(left);
             self.rings.receiver.release(count);
-            self.tell_of_room()?;
+            self.rings.tell_of_room();
             left -= count;
         }
         Ok(())
@@ -279,7 +268,7 @@ impl Link {
     /// In place where it fits the ring, else copied out as it arrives.
     fn bulk_input(&mut self, len: usize) -> Result<Input, LinkError> {
         if len <= BULK_LEN {
-            self.wait(|receiver| Ok((receiver.bulk_there()? >= len).then_some(())))?;
+            self.rings.wait(|receiver| Ok((receiver.bulk_there()? >= len).then_some(())))?;
             if let Some(input) = self.rings.receiver.in_place(len) {
                 self.held = len;
                 return Ok(input);
@@ -287,9 +276,9 @@ impl Link {
         }
         let mut input = Vec::with_capacity(len);
         while input.len() < len {
-            self.wait(|receiver| Ok((receiver.bulk_there()? > 0).then_some(())))?;
+            self.rings.wait(|receiver| Ok((receiver.bulk_there()? > 0).then_some(())))?;
             self.rings.receiver.bulk(len - input.len(), &mut input)?;
-            self.tell_of_room()?;
+            self.rings.tell_of_room();
         }
         Ok(input.into())
     }
@@ -298,7 +287,7 @@ impl Link {
     pub(crate) fn reply(&mut self, call: CallId, reply: Reply) -> Result<(), LinkError> {
         if self.held > 0 {
             self.rings.receiver.release(std::mem::take(&mut self.held));
-            self.tell_of_room()?;
+            self.rings.tell_of_room();
         }
         let Reply { status, payload } = reply;
         let message = |status, len: usize| FromWorker::Reply { call, status, len: len as u64 };
@@ -306,8 +295,9 @@ impl Link {
             (Payload::Given, Given::Staged(len)) => {
                 let len = *len;
                 self.rings.sender.commit(len);
-                self.frame(&message(status, len), &[])?;
-                self.rouse()
+                self.rings.frame(self.generation.0, &message(status, len), &[])?;
+                self.rings.rouse();
+                Ok(())
             }
             (Payload::Given, Given::Bytes(bytes)) => {
                 let bytes = std::mem::take(bytes);
@@ -327,82 +317,29 @@ impl Link {
     /// Sends a message and its payload, and tells the host.
     fn tell_with(&mut self, message: &FromWorker, payload: &[u8]) -> Result<(), LinkError> {
         if payload.len() <= INLINE_MAX {
-            self.frame(message, payload)?;
-            return self.rouse();
+            self.rings.frame(self.generation.0, message, payload)?;
+            self.rings.rouse();
+            return Ok(());
         }
         let mut sent = self.rings.sender.bulk(payload)?;
-        self.frame(message, &[])?;
-        self.rouse()?;
+        self.rings.frame(self.generation.0, message, &[])?;
+        self.rings.rouse();
         while let Some(rest) = payload.get(sent..).filter(|rest| !rest.is_empty()) {
-            sent += self.until_room(|sender| Ok(Some(sender.bulk(rest)?).filter(|count| *count > 0)))?;
-            self.rouse()?;
+            sent +=
+                self.rings.until_room(|sender| Ok(Some(sender.bulk(rest)?).filter(|count| *count > 0)))?;
+            self.rings.rouse();
         }
-        Ok(())
-    }
-
-    fn frame(&mut self, message: &FromWorker, payload: &[u8]) -> Result<(), LinkError> {
-        let generation = self.generation.0;
-        let mut head = [0; 256];
-        let long;
-        let head = match codec::encode_into(message, &mut head) {
-            Ok(len) => head.get(..len).unwrap_or_default(),
-            // A failure's text, or a long name.
-            Err(_) => {
-                long = codec::encode(message)?;
-                &long
-            }
-        };
-        self.until_room(|sender| sender.send(generation, head, payload)).map(drop)
-    }
-
-    /// Tries until there is room, and sleeps in between.
-    fn until_room<T>(
-        &mut self,
-        mut attempt: impl FnMut(&mut Sender) -> Result<Option<T>, Corrupt>,
-    ) -> Result<T, LinkError> {
-        loop {
-            if let Some(done) = attempt(&mut self.rings.sender)? {
-                return Ok(done);
-            }
-            self.rings.sender.want_room(Wake::First);
-            if let Some(done) = attempt(&mut self.rings.sender)? {
-                return Ok(done);
-            }
-            self.rouse()?;
-            self.rings.sender.sleep();
-        }
-    }
-
-    /// Wakes the host if it sleeps.
-    fn rouse(&self) -> Result<(), LinkError> {
-        self.ring(self.rings.sender.rouse())
-    }
-
-    /// Wakes the host if it waits for room.
-    fn tell_of_room(&self) -> Result<(), LinkError> {
-        self.ring(self.rings.receiver.rouse())
-    }
-
-    fn ring(&self, wake: Wake) -> Result<(), LinkError> {
-        let [first, second] = &self.rings.bells;
-        let bell = match wake {
-            Wake::Not => return Ok(()),
-            Wake::First => first,
-            Wake::Second => second,
-        };
-        // A bell that is full rings already.
-        let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
         Ok(())
     }
 
     /// The next message with the payload in its frame.
     fn receive(&mut self) -> Result<(ToWorker, Vec<u8>), LinkError> {
         loop {
-            let frame = self.wait(Receiver::peek)?;
+            let frame = self.rings.wait(Receiver::peek)?;
             let taken = self.rings.receiver.take(&frame);
             let message = self.read(&frame)?;
             self.rings.receiver.consume(&frame);
-            self.tell_of_room()?;
+            self.rings.tell_of_room();
             match message {
                 message if taken => return Ok(message),
                 // The host took it back. Its bulk bytes lie behind those of the calls before it.
@@ -424,33 +361,5 @@ impl Link {
         let mut payload = Vec::new();
         self.rings.receiver.payload(frame, &mut payload);
         Ok((message, payload))
-    }
-
-    /// Looks until something is there: for a moment by polling, if the host says so, then asleep.
-    fn wait<T>(
-        &mut self,
-        mut look: impl FnMut(&Receiver) -> Result<Option<T>, Corrupt>,
-    ) -> Result<T, LinkError> {
-        let receiver = &self.rings.receiver;
-        if let Some(found) = look(receiver)? {
-            return Ok(found);
-        }
-        if !self.rings.spin.is_zero() {
-            let until = Instant::now() + self.rings.spin;
-            while Instant::now() < until {
-                if let Some(found) = look(receiver)? {
-                    return Ok(found);
-                }
-                std::hint::spin_loop();
-            }
-        }
-        loop {
-            receiver.want(Wake::First);
-            if let Some(found) = look(receiver)? {
-                receiver.awake();
-                return Ok(found);
-            }
-            receiver.sleep();
-        }
     }
 }

@@ -12,7 +12,8 @@ use hotcell_protocol::{
 
 use crate::confine::{self, Confined};
 use crate::launcher::descriptor;
-use crate::link::{Incoming, Link, LinkError, Rings};
+use crate::link::{Incoming, Link, LinkError};
+use crate::rings::Rings;
 use crate::sys;
 
 /// What the host sent to this worker, and to no other.
