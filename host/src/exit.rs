@@ -244,6 +244,7 @@ mod tests {
             call_ms: 1000,
             message: 1 << 20,
             outstanding: 4,
+            instances: 1,
             state: 0,
             open_files: 8,
             processes: 0,

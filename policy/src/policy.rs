@@ -26,8 +26,8 @@ pub struct Policy {
     pub(crate) namespaces: Vec<(Namespace, String)>,
     pub(crate) limits: Limits,
     pub(crate) limits_source: String,
-    /// Where `limits.file_size` comes from, if the manifest asks for less than the profile grants.
-    pub(crate) file_size_source: Option<String>,
+    /// The limits for which the manifest asks for less than the profile grants, and where.
+    pub(crate) narrowed: Vec<(&'static str, String)>,
     pub(crate) sets: Vec<SyscallSet>,
     /// In the order of their paths, each path once.
     pub(crate) files: Vec<FileGrant>,
@@ -107,6 +107,7 @@ pub fn resolve(manifest: &Manifest, profile: &Profile) -> Result<Policy, PolicyE
     policy.files = files(manifest, profile, runtime)?;
     policy.host_calls = host_calls(manifest, profile)?;
     narrow_file_size(&mut policy, manifest, profile)?;
+    narrow_instances(&mut policy, manifest, profile)?;
     Ok(policy)
 }
 
@@ -130,7 +131,7 @@ fn base(profile: &Profile, runtime: Runtime, plugin: String) -> Result<Policy, P
         namespaces: profile.namespaces.clone(),
         limits: profile.limits.clone(),
         limits_source: profile.limits_source.clone(),
-        file_size_source: None,
+        narrowed: Vec::new(),
         sets: profile.sets.clone(),
         files: Vec::new(),
         host_calls: Vec::new(),
@@ -273,6 +274,28 @@ fn narrow_file_size(policy: &mut Policy, manifest: &Manifest, profile: &Profile)
         });
     }
     policy.limits.file_size = value;
-    policy.file_size_source = Some(place);
+    policy.narrowed.push(("file-size", place));
+    Ok(())
+}
+
+/// One, unless the manifest asks for more and the profile grants as many.
+fn narrow_instances(policy: &mut Policy, manifest: &Manifest, profile: &Profile) -> Result<(), PolicyError> {
+    let Some(Located { value, line }) = manifest.instances else {
+        policy.limits.instances = 1;
+        policy.narrowed.push(("instances", BUILT_IN.to_owned()));
+        return Ok(());
+    };
+    let place = place(manifest, line);
+    if value > policy.limits.instances {
+        return Err(PolicyError::Refused {
+            request: format!("{value} instances"),
+            place,
+            reason: format!("`instances` is {}", policy.limits.instances),
+            profile: profile.name().to_owned(),
+            advice: format!("this line of the profile would: instances = {value}"),
+        });
+    }
+    policy.limits.instances = value;
+    policy.narrowed.push(("instances", place));
     Ok(())
 }

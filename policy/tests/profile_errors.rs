@@ -26,6 +26,7 @@ start       = "10 s"
 call        = "500 ms"
 message     = "16 MiB"
 outstanding = 64
+instances = 4
 state       = "0 B"
 open-files  = 8
 processes   = 0

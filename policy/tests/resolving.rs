@@ -5,7 +5,7 @@
 mod common;
 
 use common::{manifest, shipped};
-use hotcell_policy::{Manifest, Policy, PolicyError, Profile, resolve};
+use hotcell_policy::{Manifest, Policy, PolicyError, Profile, compile, resolve};
 use hotcell_protocol::{FileAccess, Runtime};
 
 fn command(permissions: &str) -> Manifest {
@@ -117,6 +117,7 @@ start = "10 s"
 call = "10 s"
 message = "1 MiB"
 outstanding = 1
+instances = 4
 state = "0 B"
 open-files = 8
 processes = 0
@@ -148,6 +149,23 @@ fn a_smaller_file_size_narrows_the_limit() {
     let small = command(r#""filesystem": {"max_file_size": 4096}"#);
     let policy = resolve(&small, &shipped("wasi-command")).expect("is covered");
     assert_eq!(policy.limits().file_size, 4096);
+}
+
+#[test]
+fn as_many_instances_as_the_profile_grants_and_one_without_asking() {
+    let granted = |members: &str| resolve(&manifest("dylib", members), &shipped("native-strict"));
+    for (members, instances) in [("", 1), (r#""instances": 1"#, 1), (r#""instances": 4"#, 4)] {
+        let policy = granted(members).unwrap_or_else(|error| panic!("{members}: {error}"));
+        assert_eq!(policy.limits().instances, instances, "{members}");
+        let plan = compile(&policy, &common::root_platform()).expect("compiles");
+        let line = format!("instances {instances}");
+        assert!(plan.facts.iter().any(|fact| fact.text == line), "the plan says `{line}`");
+    }
+    let error = error_of(granted(r#""instances": 5"#));
+    assert!(matches!(error, PolicyError::Refused { .. }), "{error}");
+    for text in ["5 instances", "manifest.json:2", "instances = 5"] {
+        assert!(error.to_string().contains(text), "{text} in {error}");
+    }
 }
 
 #[test]

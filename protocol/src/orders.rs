@@ -38,6 +38,8 @@ pub struct Limits {
     pub message: u64,
     /// Calls that may be queued or running.
     pub outstanding: u32,
+    /// Workers that run the plugin side by side.
+    pub instances: u32,
     /// Size of a saved state.
     pub state: u64,
     /// Open descriptors.

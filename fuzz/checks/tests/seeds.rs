@@ -7,8 +7,8 @@ use hotcell_checks::CHECKS;
 use hotcell_protocol::{
     AnswerStatus, CallId, CompileFailure, CompileRequest, Description, Envelope, Failure, FailureKind,
     FileAccess, FileOrder, Filter, Filters, FromLauncher, FromWorker, Generation, Image, Instruction,
-    Landlock, Limits, Namespace, Orders, PathRule, Place, Refusal, ReplyStatus, Resource, Rlimit, Runtime,
-    Start, Statement, Step, ToLauncher, ToWorker, TrapKind, Usage, WaitStatus, WorkerId, codec,
+    Landlock, Launch, Limits, Namespace, Orders, PathRule, Place, Refusal, ReplyStatus, Resource, Rlimit,
+    Runtime, Start, Statement, Step, ToLauncher, ToWorker, TrapKind, Usage, WaitStatus, WorkerId, codec,
 };
 use serde::Serialize;
 
@@ -151,6 +151,7 @@ fn orders(runtime: Runtime, filters: Filters) -> Orders {
     Orders {
         runtime,
         limits: limits(),
+        launch: if runtime == Runtime::Native { Launch::Exec } else { Launch::Fork },
         rlimits: vec![
             Rlimit { resource: Resource::NoFile, value: 64 },
             Rlimit { resource: Resource::RtTime, value: u64::MAX },
@@ -174,6 +175,7 @@ fn limits() -> Limits {
         call_ms: 1000,
         message: 1 << 24,
         outstanding: 256,
+        instances: 4,
         state: 0,
         open_files: 64,
         processes: 0,
@@ -223,8 +225,12 @@ fn launcher(seeds: &mut Seeds) {
     for (name, message) in said {
         seeds.add("launcher", name, &message);
     }
-    for (name, image) in [("wasm", Image::Wasm), ("native", Image::Native), ("compiler", Image::Compiler)] {
-        seeds.add("launcher", &format!("spawn-{name}"), &ToLauncher::Spawn { worker, image });
+    for (name, image, launch) in [
+        ("wasm", Image::Wasm, Launch::Fork),
+        ("native", Image::Native, Launch::Exec),
+        ("compiler", Image::Compiler, Launch::Exec),
+    ] {
+        seeds.add("launcher", &format!("spawn-{name}"), &ToLauncher::Spawn { worker, image, launch });
     }
     seeds.add("launcher", "guard", &ToLauncher::Guard { worker });
 }

@@ -26,7 +26,7 @@ use exchange::Exchange;
 
 /// A loaded plugin. Clones are the same plugin; when the last is dropped, it is unloaded.
 ///
-/// Each of its workers (the manifest's `instances`) runs one call at a time, in the order in which they came. A worker that
+/// Each of its workers (the plan's `instances`) runs one call at a time, in the order in which they came. A worker that
 /// crashed is replaced with the next call; calls that it had not begun with go to the next one.
 #[derive(Clone, Debug)]
 pub struct Plugin {
@@ -50,7 +50,7 @@ impl Plugin {
     pub(crate) async fn start(shared: Arc<Shared>, prepared: Arc<Prepared>) -> Result<Plugin, Error> {
         let limits = &prepared.plan.orders.limits;
         let command = prepared.plan.orders.runtime == Runtime::Command;
-        let seats = prepared.manifest.instances();
+        let seats = limits.instances as usize;
         let exchange = Exchange::new(seats, limits.outstanding, command, prepared.blueprint.spin);
         let (closing, closed) = watch::channel(false);
         let (evidence, seen) = watch::channel(None);

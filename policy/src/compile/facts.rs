@@ -51,8 +51,8 @@ fn head(facts: &mut Vec<Fact>, policy: &Policy, platform: &Platform) {
 
 fn limits(facts: &mut Vec<Fact>, policy: &Policy) {
     for (name, value) in written(&policy.limits) {
-        let from_manifest = policy.file_size_source.clone().filter(|_| name == "file-size");
-        let source = from_manifest.unwrap_or_else(|| limit_source(policy, name));
+        let narrowed = policy.narrowed.iter().find(|(narrowed, _)| *narrowed == name);
+        let source = narrowed.map_or_else(|| limit_source(policy, name), |(_, place)| place.clone());
         add(facts, Topic::Limit, format!("{name} {value}"), source);
     }
 }

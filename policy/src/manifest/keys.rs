@@ -104,7 +104,7 @@ pub(crate) const KEYS: &[Key] = &[
         "instances",
         Integer(1, 64),
         Else("`1`"),
-        "workers that run the plugin side by side, each with memory and state of its own",
+        "workers that run the plugin side by side, each with memory and state of its own, as far as the profile's `instances` allow",
     ),
     key("permissions", Table, NOTHING, "what the plugin asks for"),
     key(

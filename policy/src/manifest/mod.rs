@@ -30,7 +30,7 @@ pub struct Manifest {
     author: Option<String>,
     artifact: PackagePath,
     runtime: Option<Runtime>,
-    instances: usize,
+    pub(crate) instances: Option<Located<u32>>,
     pub(crate) requests: Requests,
     config: Option<serde_json::Value>,
     profile: Option<ProfileName>,
@@ -86,7 +86,7 @@ impl Manifest {
             author: None,
             artifact,
             runtime: Some(runtime),
-            instances: 1,
+            instances: None,
             requests: Requests::default(),
             config: None,
             profile: Some(profile),
@@ -145,11 +145,6 @@ impl Manifest {
     /// How the artifact is run; `None` where that is to be found in the module.
     pub fn runtime(&self) -> Option<Runtime> {
         self.runtime
-    }
-
-    /// Workers that run the plugin side by side, from 1.
-    pub fn instances(&self) -> usize {
-        self.instances
     }
 
     /// What the plugin gets when it starts.

@@ -3,11 +3,12 @@
 use hotcell_protocol::Runtime;
 
 use super::keys::{KEYS, Kind, children};
-use super::{Manifest, permissions, unbuilt};
+use super::{Located, Manifest, permissions, unbuilt};
 use crate::Arch;
 use crate::error::runtime_name;
 use crate::input::{Document, Field, Fields, ParseError, read_json};
 use crate::names::PackagePath;
+use crate::profile::INSTANCES_MAX;
 
 /// Largest configuration, in bytes of JSON without white space.
 const CONFIG_MAX: usize = 24 * 1024;
@@ -79,9 +80,9 @@ pub(super) fn read(document: &Document<'_>) -> Result<Manifest, ParseError> {
     })
 }
 
-fn read_instances(fields: &Fields<'_>) -> Result<usize, ParseError> {
-    let instances = fields.optional("instances").map(|field| field.integer(1..=64)).transpose()?;
-    Ok(instances.and_then(|instances| usize::try_from(instances).ok()).unwrap_or(1))
+fn read_instances(fields: &Fields<'_>) -> Result<Option<Located<u32>>, ParseError> {
+    let Some(field) = fields.optional("instances") else { return Ok(None) };
+    Ok(Some(Located { value: field.integer32(1..=INSTANCES_MAX)?, line: field.line() }))
 }
 
 fn optional_text(fields: &Fields<'_>, key: &str) -> Result<Option<String>, ParseError> {

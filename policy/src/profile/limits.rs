@@ -6,7 +6,7 @@ use crate::input::{Field, Fields, ParseError, Value};
 use crate::units::{Duration, Rate, Share, Size};
 
 /// The keys of `[limits]`, in the order of plans.
-pub(super) const LIMITS: [&str; 14] = [
+pub(super) const LIMITS: [&str; 15] = [
     "memory",
     "cpu",
     "cpu-share",
@@ -14,6 +14,7 @@ pub(super) const LIMITS: [&str; 14] = [
     "call",
     "message",
     "outstanding",
+    "instances",
     "state",
     "open-files",
     "processes",
@@ -26,6 +27,9 @@ pub(super) const LIMITS: [&str; 14] = [
 /// What a worker needs for itself, before the plugin has a byte.
 const MEMORY_MIN: u64 = 16 << 20;
 
+/// Workers of one plugin at most.
+pub(crate) const INSTANCES_MAX: u32 = 64;
+
 pub(super) fn read(field: &Field<'_>) -> Result<Limits, ParseError> {
     let fields = field.table(&LIMITS)?;
     let limits = Limits {
@@ -36,6 +40,7 @@ pub(super) fn read(field: &Field<'_>) -> Result<Limits, ParseError> {
         call_ms: duration(&fields, "call")?,
         message: size(&fields, "message")?,
         outstanding: fields.required("outstanding")?.integer32(1..=65_536)?,
+        instances: fields.required("instances")?.integer32(1..=INSTANCES_MAX)?,
         state: size(&fields, "state")?,
         open_files: fields.required("open-files")?.integer32(0..=1_048_576)?,
         processes: fields.required("processes")?.integer32(0..=65_536)?,
@@ -78,9 +83,9 @@ fn duration(fields: &Fields<'_>, key: &str) -> Result<u64, ParseError> {
 }
 
 /// Each limit with its unit, in the order of [`LIMITS`].
-pub(crate) fn written(limits: &Limits) -> [(&'static str, String); 14] {
+pub(crate) fn written(limits: &Limits) -> [(&'static str, String); 15] {
     let Limits { memory, cpu_ms, cpu_share, start_ms, call_ms, message, outstanding, .. } = limits;
-    let Limits { state, open_files, processes, threads, file_size, disk, log_rate, .. } = limits;
+    let Limits { instances, state, open_files, processes, threads, file_size, disk, log_rate, .. } = limits;
     let texts = [
         Size(*memory).to_string(),
         Duration(*cpu_ms).to_string(),
@@ -89,6 +94,7 @@ pub(crate) fn written(limits: &Limits) -> [(&'static str, String); 14] {
         Duration(*call_ms).to_string(),
         Size(*message).to_string(),
         outstanding.to_string(),
+        instances.to_string(),
         Size(*state).to_string(),
         open_files.to_string(),
         processes.to_string(),

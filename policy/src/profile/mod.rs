@@ -9,7 +9,7 @@ mod shipped;
 
 use hotcell_protocol::{FileAccess, Launch, Limits, Namespace, Runtime};
 
-pub(crate) use limits::written;
+pub(crate) use limits::{INSTANCES_MAX, written};
 
 use crate::input::{Document, ParseError};
 use crate::names::{GrantPath, HostCallName, ProfileName};
