@@ -124,6 +124,40 @@ fn each_difference_reads_as_committed() {
     golden("policy/tests/golden/profile-diff.txt", &text);
 }
 
+/// Each limit of the profile, and a greater one.
+const LIMITS: [(&str, &str, &str); 14] = [
+    ("memory", "\"256 MiB\"", "\"257 MiB\""),
+    ("cpu", "\"1 h\"", "\"2 h\""),
+    ("cpu-share", "\"100 %\"", "\"101 %\""),
+    ("start", "\"10 s\"", "\"11 s\""),
+    ("call", "\"500 ms\"", "\"1 s\""),
+    ("message", "\"16 MiB\"", "\"17 MiB\""),
+    ("outstanding", "64", "65"),
+    ("state", "\"0 B\"", "\"1 B\""),
+    ("open-files", "8", "9"),
+    ("processes", "0", "1"),
+    ("threads", "0", "1"),
+    ("file-size", "\"1 MiB\"", "\"2 MiB\""),
+    ("disk", "\"2 MiB\"", "\"1 GiB\""),
+    ("log-rate", "\"64 KiB/s\"", "\"1 MiB/s\""),
+];
+
+#[test]
+fn each_limit_that_is_raised_widens_and_is_named() {
+    let old = parse(OLD);
+    for (key, value, more) in LIMITS {
+        let line = format!("{key:<11} = {value}");
+        assert!(OLD.contains(&line), "{line}");
+        let new = parse(&OLD.replacen(&line, &format!("{key} = {more}"), 1));
+        for (from, to, mark) in [(&old, &new, Mark::Widens), (&new, &old, Mark::Narrows)] {
+            let found = diff(from, to);
+            let [difference] = found.as_slice() else { panic!("{key}: {found:?}") };
+            assert_eq!((difference.mark, difference.topic), (mark, "limit"));
+            assert!(difference.text.starts_with(&format!("{key} ")), "{key}: {difference}");
+        }
+    }
+}
+
 #[test]
 fn a_profile_does_not_differ_from_itself() {
     for name in Profile::shipped_names() {

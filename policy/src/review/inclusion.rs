@@ -61,6 +61,11 @@ pub(crate) struct Term {
     foreign: u8,
 }
 
+/// Whether an argument is one of these.
+fn holds(arguments: u8, index: usize) -> bool {
+    index < ARGUMENTS && arguments & 1 << index != 0
+}
+
 /// One thing that a term knows.
 #[derive(Clone, Copy, Debug)]
 enum Known {
@@ -80,10 +85,10 @@ impl Term {
 
     /// The term where the lower half of an argument is the process id.
     pub(crate) fn with_own(&self, index: usize) -> Option<Term> {
-        if self.is(self.own, index) {
+        if holds(self.own, index) {
             return Some(*self);
         }
-        if self.is(self.foreign, index) {
+        if holds(self.foreign, index) {
             return None;
         }
         let lower = self.words.get(index)?.part(LOWER);
@@ -96,7 +101,7 @@ impl Term {
 
     fn with_bits(&self, index: usize, bits: Bits) -> Option<Term> {
         let mut term = *self;
-        let (upper, lower) = if self.is(self.own, index) {
+        let (upper, lower) = if holds(self.own, index) {
             (bits.part(!LOWER), bits.part(LOWER))
         } else {
             (bits, Bits::default())
@@ -110,11 +115,7 @@ impl Term {
 
     fn with_foreign(&self, index: usize) -> Option<Term> {
         let foreign = Term { foreign: self.foreign | 1 << index, ..*self };
-        (!self.is(self.own, index)).then_some(foreign)
-    }
-
-    fn is(&self, arguments: u8, index: usize) -> bool {
-        index < ARGUMENTS && arguments & 1 << index != 0
+        (!holds(self.own, index)).then_some(foreign)
     }
 
     fn has(&self, known: Known) -> Option<Term> {
@@ -133,7 +134,7 @@ impl Term {
 
     /// What a rule's term knows, one bit at a time.
     fn all_known(&self) -> impl Iterator<Item = Known> {
-        let own = (0..ARGUMENTS).filter(|index| self.is(self.own, *index)).map(Known::Own);
+        let own = (0..ARGUMENTS).filter(|index| holds(self.own, *index)).map(Known::Own);
         let bits = self.words.iter().enumerate().flat_map(|(index, word)| {
             let set = (0..64).map(|bit| 1 << bit).filter(|bit| word.mask & bit != 0);
             set.map(move |bit| Known::Bit(index, word.part(bit)))
@@ -143,7 +144,7 @@ impl Term {
 
     /// What both hold, as far as bits tell; `None` if nothing.
     fn meet(&self, rule: &Term) -> Option<Term> {
-        let mut own = (0..ARGUMENTS).filter(|index| rule.is(rule.own, *index));
+        let mut own = (0..ARGUMENTS).filter(|index| holds(rule.own, *index));
         let term = own.try_fold(*self, |term, index| term.with_own(index))?;
         rule.words.iter().enumerate().try_fold(term, |term, (index, bits)| term.with_bits(index, *bits))
     }
@@ -157,12 +158,12 @@ impl Term {
 
     /// One of its calls; `None` if its arguments cannot all differ from the process id as they must.
     fn call(&self) -> Option<Call> {
-        let Some(index) = (0..ARGUMENTS).find(|index| self.is(self.foreign, *index)) else {
+        let Some(index) = (0..ARGUMENTS).find(|index| holds(self.foreign, *index)) else {
             return Some(self.filled());
         };
         let settled = Term { foreign: self.foreign & !(1 << index), ..*self };
-        let differing = (0..32).map(|bit| 1 << bit).flat_map(|bit| [(bit, bit, 0), (bit, 0, bit)]);
-        differing.into_iter().find_map(|(mask, argument, pid)| {
+        let mut differing = (0..32).map(|bit| 1 << bit).flat_map(|bit| [(bit, bit, 0), (bit, 0, bit)]);
+        differing.find_map(|(mask, argument, pid)| {
             settled.with(index, mask, argument)?.with(PID, mask, pid)?.call()
         })
     }
@@ -170,7 +171,7 @@ impl Term {
     /// The call whose open bits are all 0.
     fn filled(&self) -> Call {
         let value = |index: usize| self.words.get(index).map_or(0, |word| word.value);
-        let own = |index| if self.is(self.own, index) { value(PID) } else { 0 };
+        let own = |index| if holds(self.own, index) { value(PID) } else { 0 };
         Call {
             args: std::array::from_fn(|index| value(index) | own(index)),
             pid: u32::try_from(value(PID)).ok(),
@@ -212,6 +213,7 @@ pub(crate) fn meets(term: &Term, others: &[Term]) -> bool {
     others.iter().filter_map(|other| term.meet(other)).any(|common| outside(&[common], &[]).is_some())
 }
 
+/// A call of the term that no term of `outer` holds.
 fn escape(term: &Term, outer: &[Term]) -> Option<Call> {
     let mut met: Vec<Term> = outer.iter().filter(|other| term.meet(other).is_some()).copied().collect();
     met.sort_by_key(|other| term.open(other));
