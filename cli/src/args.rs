@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::profile_args::Profile;
+
 /// Exit codes, as `--help` and the README print them.
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -14,7 +16,9 @@ Exit codes:
     profile or artifact       8 the sandbox is not available here
   3 permission refused        9 internal error
   4 worker crashed          130 interrupted
-`run` passes the command's own code through; its own failures exit 120 + code.";
+`run` passes the command's own code through; its own failures exit 120 + code.
+`profile explain` exits 3 for what is not allowed, `profile diff` 1 where something
+widens, `profile lint` 1 where it warns.";
 
 /// Runs plugins that nobody has to trust: each in a confined process of its own.
 #[derive(Debug, Parser)]
@@ -59,6 +63,8 @@ pub(crate) enum Action {
     Call(Call),
     /// Print the effective plan: everything that a plugin may do here, and why
     Plan(Plan),
+    /// What a reviewer asks of a profile: its widest plan, why something is allowed, what differs, what looks wrong
+    Profile(Profile),
     /// Report what this kernel and user provide, and which shipped profiles can start here
     Doctor(Doctor),
     /// Measure hotcell beside the floors of this machine and beside the alternatives

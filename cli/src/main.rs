@@ -1,4 +1,4 @@
-//! The `hotcell` command: run, call, plan, doctor, bench.
+//! The `hotcell` command: run, call, plan, profile, doctor, bench.
 //!
 //! It holds no mechanism of its own: everything goes through the `hotcell` library, as any application would. It passes
 //! no terminal descriptor to a plugin; `run` pumps bytes.
@@ -13,6 +13,8 @@ mod host;
 mod log;
 mod outcome;
 mod plan;
+mod profile;
+mod profile_args;
 mod run;
 
 use std::process::ExitCode;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Action::Run(run) => with_runtime(run::run(&global, run)),
         Action::Call(call) => with_runtime(call::call(&global, call)),
         Action::Plan(plan) => with_runtime(plan::plan(&global, plan)),
+        Action::Profile(profile) => profile::profile(profile),
         Action::Doctor(doctor) => doctor::doctor(&doctor),
     }
 }

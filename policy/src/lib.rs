@@ -17,6 +17,7 @@ mod platform;
 mod policy;
 mod profile;
 mod render;
+pub mod review;
 mod seccomp;
 mod units;
 
@@ -29,5 +30,5 @@ pub use plan::{Fact, Plan, Topic};
 pub use platform::{Arch, Platform};
 pub use policy::{FileGrant, Policy, resolve};
 pub use profile::Profile;
-pub use render::render;
+pub use render::{render, render_json};
 pub use seccomp::{Action, SeccompData, evaluate, for_pid, syscall_name};

@@ -48,6 +48,27 @@ pub struct FileGrant {
     pub(crate) source: String,
 }
 
+impl FileGrant {
+    /// All that a profile's grant gives.
+    pub(crate) fn of_rule(rule: &FileRule) -> FileGrant {
+        FileGrant {
+            path: rule.path.clone(),
+            access: rule.access,
+            create: rule.create,
+            delete: rule.delete,
+            source: file_source(rule),
+        }
+    }
+
+    /// Whether a profile's grant is enough for this request.
+    pub(crate) fn is_covered_by(&self, rule: &FileRule) -> bool {
+        rule.path.covers(&self.path)
+            && (rule.access == FileAccess::Write || self.access == FileAccess::Read)
+            && rule.create >= self.create
+            && rule.delete >= self.delete
+    }
+}
+
 impl Policy {
     /// How the artifact is run.
     pub fn runtime(&self) -> Runtime {
@@ -74,13 +95,7 @@ impl Policy {
     /// # Errors
     /// The profile is not for this runtime.
     pub fn widest(profile: &Profile, runtime: Runtime) -> Result<Policy, PolicyError> {
-        let files = profile.files.iter().map(|rule| FileGrant {
-            path: rule.path.clone(),
-            access: rule.access,
-            create: rule.create,
-            delete: rule.delete,
-            source: file_source(rule),
-        });
+        let files = profile.files.iter().map(FileGrant::of_rule);
         let host_calls = profile.host_calls.iter().map(|rule| (rule.name.clone(), rule.source.clone()));
         Ok(Policy {
             files: merged(files.collect()),
@@ -176,13 +191,7 @@ fn cover(
     wanted: FileGrant,
     line: usize,
 ) -> Result<FileGrant, PolicyError> {
-    let enough = |rule: &&FileRule| {
-        rule.path.covers(&wanted.path)
-            && (rule.access == FileAccess::Write || wanted.access == FileAccess::Read)
-            && rule.create >= wanted.create
-            && rule.delete >= wanted.delete
-    };
-    if let Some(rule) = profile.files.iter().find(enough) {
+    if let Some(rule) = profile.files.iter().find(|rule| wanted.is_covered_by(rule)) {
         return Ok(FileGrant { source: file_source(rule), ..wanted });
     }
     let rights = rights(&wanted);
@@ -203,7 +212,7 @@ pub(crate) fn rights(grant: &FileGrant) -> String {
     rights.join(", ")
 }
 
-fn grant_line(wanted: &FileGrant) -> String {
+pub(crate) fn grant_line(wanted: &FileGrant) -> String {
     let access = if wanted.access == FileAccess::Write { "write" } else { "read" };
     let create = if wanted.create { ", create = true" } else { "" };
     let delete = if wanted.delete { ", delete = true" } else { "" };

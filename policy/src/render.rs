@@ -2,10 +2,21 @@
 
 use std::fmt::Write;
 
+use serde_json::json;
+
+use crate::error::runtime_name;
 use crate::plan::{Plan, Topic};
 
 /// Column of the sources; a longer fact pushes its own further.
 const SOURCE_COLUMN: usize = 100;
+
+/// The plan as JSON: its facts, in order.
+pub fn render_json(plan: &Plan) -> serde_json::Value {
+    let facts = plan.facts.iter().map(
+        |fact| json!({ "topic": word(fact.topic), "text": fact.text.trim_end(), "source": fact.source }),
+    );
+    json!({ "runtime": runtime_name(plan.orders.runtime), "facts": facts.collect::<Vec<_>>() })
+}
 
 /// The plan as text, the same for the same plan.
 pub fn render(plan: &Plan) -> String {

@@ -168,7 +168,7 @@ fn set_facts(facts: &mut Vec<Fact>, set: &SyscallSet, arch: Arch) {
     }
 }
 
-fn rule_text(name: &str, rule: &Rule) -> String {
+pub(crate) fn rule_text(name: &str, rule: &Rule) -> String {
     let conditions: Vec<_> = rule.conditions.iter().map(ToString::to_string).collect();
     let conditions =
         if conditions.is_empty() { String::new() } else { format!("({})", conditions.join(", ")) };
@@ -179,7 +179,7 @@ fn rule_text(name: &str, rule: &Rule) -> String {
 }
 
 /// What happens outside the sets, while loading and afterwards.
-fn everything_else(runtime: Runtime) -> (&'static str, Option<&'static str>) {
+pub(crate) fn everything_else(runtime: Runtime) -> (&'static str, Option<&'static str>) {
     let word = |action| match action {
         Action::Notify => "fails with EPERM, and the host records it",
         Action::KillProcess => "ends the process by SIGSYS",

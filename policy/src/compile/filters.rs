@@ -70,7 +70,7 @@ fn check_platform(policy: &Policy, platform: &Platform) -> Result<(), PolicyErro
 
 /// The sets of a stage. What is allowed for ever is allowed while loading, so that the Run program, installed on top of
 /// the Load program, never promises what the other refuses.
-pub(super) fn in_force(policy: &Policy, stage: Stage) -> impl Iterator<Item = &SyscallSet> {
+pub(crate) fn in_force(policy: &Policy, stage: Stage) -> impl Iterator<Item = &SyscallSet> {
     policy.sets.iter().filter(move |set| {
         let in_stage = set.stage == Stage::Run || stage == Stage::Load;
         let granted = |granted: Granted| {

@@ -9,7 +9,7 @@ use crate::{Platform, Policy, PolicyError};
 pub(crate) const LANDLOCK_ABI_MAX: u32 = 7;
 
 /// The first kernel of each Landlock ABI, from ABI 1 on.
-const KERNELS: [(u32, u32); 7] = [(5, 13), (5, 19), (6, 2), (6, 7), (6, 10), (6, 12), (6, 15)];
+pub(crate) const KERNELS: [(u32, u32); 7] = [(5, 13), (5, 19), (6, 2), (6, 7), (6, 10), (6, 12), (6, 15)];
 
 /// `LANDLOCK_ACCESS_FS_*` and the ABI that brought it.
 pub(super) const RIGHTS: [(&str, u64, u32); 9] = [
@@ -63,6 +63,12 @@ fn access(file: &FileGrant, abi: u32) -> u64 {
         _ => false,
     };
     RIGHTS.iter().filter(|(name, _, since)| abi >= *since && wanted(name)).map(|(_, bit, _)| bit).sum()
+}
+
+/// The first ABI that has every right of a grant.
+pub(crate) fn abi_for(file: &FileGrant) -> u32 {
+    let rights = access(file, LANDLOCK_ABI_MAX);
+    RIGHTS.iter().filter(|(_, bit, _)| rights & bit != 0).map(|(_, _, since)| *since).max().unwrap_or(1)
 }
 
 /// Landlock adds rights on the way down and never takes any away.

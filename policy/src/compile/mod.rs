@@ -11,7 +11,10 @@ mod rlimits;
 
 use hotcell_protocol::{Orders, Runtime};
 
-pub(crate) use landlock::LANDLOCK_ABI_MAX;
+pub(crate) use facts::{everything_else, rule_text};
+pub(crate) use filters::in_force;
+pub(crate) use landlock::{KERNELS, LANDLOCK_ABI_MAX, abi_for};
+pub(crate) use process::namespace_name;
 
 use crate::plan::Plan;
 use crate::{Platform, Policy, PolicyError, Profile};

@@ -38,7 +38,7 @@ fn unavailable(platform: &Platform, feature: &str, since_kernel: (u32, u32), adv
 }
 
 /// The word for a namespace.
-pub(super) fn namespace_name(namespace: Namespace) -> &'static str {
+pub(crate) fn namespace_name(namespace: Namespace) -> &'static str {
     match namespace {
         Namespace::User => "user",
         Namespace::Ipc => "ipc",

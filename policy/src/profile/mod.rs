@@ -10,6 +10,7 @@ mod shipped;
 use hotcell_protocol::{FileAccess, Launch, Limits, Namespace, Runtime};
 
 pub(crate) use limits::{INSTANCES_MAX, written};
+pub(crate) use read::{KEYS, LANDLOCK_FOR_FILES};
 
 use crate::input::{Document, ParseError};
 use crate::names::{GrantPath, HostCallName, ProfileName};
@@ -41,6 +42,7 @@ pub(crate) struct FileRule {
     pub(crate) create: bool,
     pub(crate) delete: bool,
     pub(crate) source: String,
+    pub(crate) reasons: Reasons,
 }
 
 /// A `[[host-call]]` grant.
@@ -48,6 +50,16 @@ pub(crate) struct FileRule {
 pub(crate) struct HostCallRule {
     pub(crate) name: HostCallName,
     pub(crate) source: String,
+    pub(crate) reasons: Reasons,
+}
+
+/// What a profile says of a grant, for its reader.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Reasons {
+    pub(crate) why: String,
+    pub(crate) risk: Option<String>,
+    /// Where the grant stands in the file of the profile that grants it.
+    pub(crate) line: usize,
 }
 
 impl Profile {
@@ -63,6 +75,11 @@ impl Profile {
     pub fn shipped(name: &str) -> Option<Result<Profile, ParseError>> {
         let text = shipped::text(name)?;
         Some(Profile::parse(&format!("{name}.toml"), text))
+    }
+
+    /// The text of a profile that hotcell ships, or `None` for a name that it does not ship.
+    pub fn shipped_text(name: &str) -> Option<&'static str> {
+        shipped::text(name)
     }
 
     /// The names of the shipped profiles.

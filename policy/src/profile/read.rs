@@ -2,14 +2,14 @@
 
 use hotcell_protocol::{FileAccess, Launch, Namespace, Runtime};
 
-use super::{FileRule, HostCallRule, Profile, limits, shipped};
+use super::{FileRule, HostCallRule, Profile, Reasons, limits, shipped};
 use crate::error::runtime_name;
 use crate::input::{Document, Field, Fields, ParseError, read_toml};
 use crate::names::{GrantPath, HostCallName, ProfileName};
 use crate::seccomp::{Granted, SyscallSet};
 
 /// The keys of a profile.
-pub(super) const KEYS: [&str; 11] = [
+pub(crate) const KEYS: [&str; 11] = [
     "schema",
     "summary",
     "runtime",
@@ -27,7 +27,7 @@ pub(super) const KEYS: [&str; 11] = [
 pub(super) const UNBUILT: [&str; 6] = ["connect", "listen", "spawn", "storage", "cgroup", "enforcement"];
 
 /// The first Landlock ABI that governs truncation: before it, a granted read empties a file.
-const LANDLOCK_FOR_FILES: u32 = 3;
+pub(crate) const LANDLOCK_FOR_FILES: u32 = 3;
 
 /// The newest Landlock ABI that this crate knows.
 const LANDLOCK_MAX: u32 = crate::compile::LANDLOCK_ABI_MAX;
@@ -216,37 +216,32 @@ fn file_rule(field: &Field<'_>, source: &str) -> Result<FileRule, ParseError> {
     let access =
         fields.required("access")?.choice(&[("read", FileAccess::Read), ("write", FileAccess::Write)])?;
     let (create, delete) = (flag("create")?, flag("delete")?);
-    let reasons = reasons(&fields)?;
+    let reasons = reasons(field, &fields)?;
     if access == FileAccess::Read && (create || delete) {
         return Err(field.error("`create` and `delete` need `access = \"write\"`"));
     }
     if path.is_in_package() && access == FileAccess::Write {
         return Err(fields.required("path")?.error("the package is read-only"));
     }
-    if path.is_dangerous(access) && !reasons.has_risk {
+    if path.is_dangerous(access) && reasons.risk.is_none() {
         return Err(fields
             .required("path")?
             .error(format!("`{path}` is a dangerous grant, and has no `risk`"))
             .with_help("add `risk = \"...\"`: what a hostile plugin could do with it"));
     }
-    Ok(FileRule { path, access, create, delete, source: source.to_owned() })
+    Ok(FileRule { path, access, create, delete, source: source.to_owned(), reasons })
 }
 
 fn host_call_rule(field: &Field<'_>, source: &str) -> Result<HostCallRule, ParseError> {
     let fields = field.table(&["name", "why", "risk"])?;
     let name: HostCallName = fields.required("name")?.parsed()?;
-    reasons(&fields)?;
-    Ok(HostCallRule { name, source: source.to_owned() })
+    Ok(HostCallRule { name, source: source.to_owned(), reasons: reasons(field, &fields)? })
 }
 
-struct Reasons {
-    has_risk: bool,
-}
-
-fn reasons(fields: &Fields<'_>) -> Result<Reasons, ParseError> {
-    fields.required("why")?.text(WHY_MAX)?;
+fn reasons(grant: &Field<'_>, fields: &Fields<'_>) -> Result<Reasons, ParseError> {
+    let why = fields.required("why")?.text(WHY_MAX)?.to_owned();
     let risk = fields.optional("risk").map(|risk| risk.text(WHY_MAX)).transpose()?;
-    Ok(Reasons { has_risk: risk.is_some() })
+    Ok(Reasons { why, risk: risk.map(str::to_owned), line: grant.line() })
 }
 
 /// What can only be said of the whole profile.

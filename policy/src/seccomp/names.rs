@@ -31,6 +31,6 @@ pub(crate) fn syscall_number(arch: Arch, name: &str) -> Option<u32> {
 }
 
 /// Whether any architecture has a system call of this name.
-pub(super) fn is_syscall(name: &str) -> bool {
+pub(crate) fn is_syscall(name: &str) -> bool {
     [Arch::X86_64, Arch::Aarch64].into_iter().any(|arch| syscall_number(arch, name).is_some())
 }

@@ -59,6 +59,7 @@ impl fmt::Display for Granted {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SyscallSet {
     pub(crate) name: &'static str,
+    pub(crate) summary: String,
     pub(crate) stage: Stage,
     /// The runtimes that may have it; in a profile for several, the others do not get it.
     pub(crate) runtimes: Vec<Runtime>,
@@ -73,6 +74,7 @@ pub(crate) struct Rule {
     pub(crate) names: Vec<String>,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) answer: Answer,
+    pub(crate) why: String,
 }
 
 /// What happens to a call.
@@ -147,7 +149,7 @@ impl SyscallSet {
             &["schema", "summary", "stage", "runtimes", "when", "syscall"],
         )?;
         fields.required("schema")?.integer(1..=1)?;
-        fields.required("summary")?.text(TEXT_MAX)?;
+        let summary = fields.required("summary")?.text(TEXT_MAX)?.to_owned();
         let stage = fields.required("stage")?.choice(&[("load", Stage::Load), ("run", Stage::Run)])?;
         let runtimes = fields.required("runtimes")?.items()?;
         let runtimes =
@@ -156,13 +158,13 @@ impl SyscallSet {
         let when = fields.optional("when").map(|when| when.choice(&granted)).transpose()?;
         let rules = fields.required("syscall")?.items()?;
         let rules = rules.iter().map(rule).collect::<Result<_, _>>()?;
-        Ok(SyscallSet { name, stage, runtimes: runtimes.collect::<Result<_, _>>()?, when, rules })
+        Ok(SyscallSet { name, summary, stage, runtimes: runtimes.collect::<Result<_, _>>()?, when, rules })
     }
 }
 
 fn rule(field: &Field<'_>) -> Result<Rule, ParseError> {
     let fields = field.table(&["name", "names", "args", "errno", "why"])?;
-    fields.required("why")?.text(TEXT_MAX)?;
+    let why = fields.required("why")?.text(TEXT_MAX)?.to_owned();
     let names = match (fields.optional("name"), fields.optional("names")) {
         (Some(name), None) => vec![syscall(&name)?],
         (None, Some(names)) => names.items()?.iter().map(syscall).collect::<Result<_, _>>()?,
@@ -179,7 +181,7 @@ fn rule(field: &Field<'_>) -> Result<Rule, ParseError> {
         }
         None => Answer::Allow,
     };
-    Ok(Rule { names, conditions, answer })
+    Ok(Rule { names, conditions, answer, why })
 }
 
 /// A name that at least one architecture knows.
@@ -240,7 +242,7 @@ impl fmt::Display for Condition {
 
 impl Condition {
     /// Flags in hexadecimal, as their manual pages write them; counts and commands in decimal.
-    fn written(&self, value: u64) -> String {
+    pub(crate) fn written(&self, value: u64) -> String {
         /// ioctl(2) requests begin here.
         const REQUESTS: u64 = 0x1000;
         let masked = self.mask & u64::from(u32::MAX) != u64::from(u32::MAX);
