@@ -13,6 +13,7 @@ use hotcell_tests::Footprint;
 
 mod common;
 mod hostile_host;
+mod hostile_start;
 
 use common::Bystander;
 use hostile_host::Hostile;

@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 /// The hostile plugin's id.
 pub(crate) const ID: &str = "dev.hotcell.fake";
 
+/// A profile that gives a start little time.
+pub(crate) const IMPATIENT: &str = "native-impatient";
+
 /// Host calls of these tests: one that never answers, and one that answers more than a ring of messages holds.
 const GRANTS: &str = r#"
 [[host-call]]
@@ -72,10 +75,15 @@ pub(crate) fn builder(folders: &Folders) -> HostBuilder {
     }
     let strict = fixture::root().join("sandbox-profiles/native-strict.toml");
     let text = fs::read_to_string(strict).expect("it ships");
-    let profile = Profile::parse("native-hostile.toml", &format!("{text}{GRANTS}"));
+    let profile = |name: &str, start: &str| {
+        let text = text.replace(r#"start       = "10 s""#, &format!("start = \"{start}\""));
+        let profile = Profile::parse(&format!("{name}.toml"), &format!("{text}{GRANTS}"));
+        profile.unwrap_or_else(|error| panic!("{error}"))
+    };
     fixture::host(folders)
         .worker(programs)
-        .profile(profile.unwrap_or_else(|error| panic!("{error}")))
+        .profile(profile("native-hostile", "60 s"))
+        .profile(profile(IMPATIENT, "1 s"))
         .host_call("test.slow", async |_, _| std::future::pending().await)
         .host_call("test.large", async |_, _| Ok(vec![1; 1 << 20]))
 }

@@ -28,16 +28,31 @@ pub(crate) fn act(memory: &mut Memory, misdeed: &str, parameter: &str) -> ! {
     silence()
 }
 
-/// Commits a misdeed while the plugin is loaded, or meets its host.
-pub(crate) fn start(misdeed: &str, memory: &Memory) {
+/// Commits a misdeed while the plugin is loaded, or meets its host; never returns: the real link would write over it.
+pub(crate) fn start(misdeed: &str, memory: &Memory) -> ! {
     match misdeed {
-        "silence" => silence(),
+        "silence" => {}
         "exit" => exit(),
         "reply" => memory.reply(1, 0, &[]),
         "ask" => memory.host_call(0, "log", b"too early"),
+        "ask for a call" => memory.host_call(1, "log", b"there is none"),
+        "ask twice" => {
+            memory.host_call(0, "test.slow", b"");
+            memory.host_call(0, "test.slow", b"");
+        }
         "garbage" => memory.frame(memory.generation, &[0xff; 64], &[]),
+        "another generation" => {
+            memory.frame(memory.generation + 1, &codec::encode(&FromWorker::Loaded).unwrap_or_default(), &[]);
+        }
+        "payload" => memory.say(&FromWorker::Loaded, b"with bytes behind it"),
+        "cursor" => {
+            memory.head(UP).store(1 << 46, Release);
+            memory.ring();
+        }
+        "long failure" => memory.say(&failed(&"\u{1b}[2J".repeat(1500)), &[]),
         name => memory.say(&named(name), &[]),
     }
+    silence()
 }
 
 /// Does nothing more.
