@@ -80,7 +80,7 @@ impl Hosts {
     }
 
     /// The host without a runtime of the caller's.
-    pub(super) fn blocking(&self) -> Result<blocking::Host, Failure> {
+    pub(crate) fn blocking(&self) -> Result<blocking::Host, Failure> {
         let mut slot = self.blocking.borrow_mut();
         if let Some(host) = &*slot {
             return Ok(host.clone());

@@ -4,6 +4,7 @@
 
 mod component;
 mod loads;
+mod neighbours;
 mod promise;
 
 use std::io::IsTerminal;
@@ -78,6 +79,8 @@ fn measure(quick: bool, hosts: &Rc<Hosts>, packages: &Packages) -> Vec<Promise> 
     promises.extend(from_rows(&MEMORY));
     progress.line("host calls");
     promises.extend(from_rows(&HOST_CALLS));
+    progress.line("neighbours");
+    promises.extend(neighbours::promises(quick, hosts, packages));
     progress.line("idle");
     let idle = idle(hosts, packages, if quick { Duration::from_secs(1) } else { IDLE_TIME });
     let how = "host and 20 loaded plugins, of one core, as /proc counts it in ticks";

@@ -17,6 +17,8 @@ pub(super) enum Bound {
     PercentBelow(u64),
     /// More percent.
     PercentAbove(u64),
+    /// Fewer times as much.
+    Times(u64),
 }
 
 impl Bound {
@@ -24,7 +26,7 @@ impl Bound {
         match self {
             Bound::Milliseconds(most) => figure < most as f64 * 1e6,
             Bound::Megabytes(most) => figure < most as f64 * 1e6,
-            Bound::PercentBelow(most) => figure < most as f64,
+            Bound::PercentBelow(most) | Bound::Times(most) => figure < most as f64,
             Bound::PercentAbove(least) => figure > least as f64,
         }
     }
@@ -36,6 +38,7 @@ impl Bound {
             Bound::Megabytes(most) => format!("< {most} MB"),
             Bound::PercentBelow(most) => format!("< {most} %"),
             Bound::PercentAbove(least) => format!("> {least} %"),
+            Bound::Times(most) => format!("< {most} x"),
         }
     }
 
@@ -49,6 +52,7 @@ impl Bound {
             Bound::Milliseconds(_) => number(figure as u64, Unit::Nanoseconds),
             Bound::Megabytes(_) => number(figure as u64, Unit::Bytes),
             Bound::PercentBelow(_) | Bound::PercentAbove(_) => format!("{} %", digits(figure)),
+            Bound::Times(_) => format!("{} x", digits(figure)),
         }
     }
 }
@@ -70,7 +74,7 @@ pub(super) struct Promise {
     bound: String,
     /// hotcell's figure in words, or why there is none.
     hotcell: String,
-    /// The same for programs: nanoseconds, bytes or percent.
+    /// The same for programs: nanoseconds, bytes, percent or a ratio.
     figure: Option<f64>,
     verdict: Verdict,
     /// How the figure came about.
