@@ -9,23 +9,26 @@
 //! | 128 | `asleep`: how the reader wants to be woken | reader, taken by the writer |
 //! | 192 | `stuck`: how a writer that waits for room wants to be woken | writer, taken by the reader |
 
+/// Whether loom goes through every order of accesses: then everything is small.
+const MODEL: bool = cfg!(hotcell_model);
+
 /// Bytes of the page with the cursors.
 const CONTROL_LEN: usize = 4096;
 
 /// Bytes of one ring of messages. Small, because a busy plugin touches all of it.
-const MESSAGES_LEN: usize = 32 << 10;
+const MESSAGES_LEN: usize = if MODEL { 64 } else { 32 << 10 };
 
 /// Bytes of one ring of bulk bytes. Untouched until the first large payload.
-pub const BULK_LEN: usize = 1 << 20;
+pub const BULK_LEN: usize = if MODEL { 16 } else { 1 << 20 };
 
 /// Bytes of the whole file.
 pub const FILE_LEN: usize = CONTROL_LEN + 2 * MESSAGES_LEN + 2 * BULK_LEN;
 
 /// Largest encoded message, in bytes.
-pub const HEAD_MAX: usize = 8 << 10;
+pub const HEAD_MAX: usize = if MODEL { 8 } else { 8 << 10 };
 
 /// Largest payload that travels in its message's frame, in bytes; a larger one goes through the bulk ring.
-pub const INLINE_MAX: usize = 4 << 10;
+pub const INLINE_MAX: usize = if MODEL { 8 } else { 4 << 10 };
 
 /// Bytes of a frame's header: state, generation, bytes of the message, bytes of the payload behind it.
 pub(super) const HEADER_LEN: usize = 16;

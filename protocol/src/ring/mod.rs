@@ -8,6 +8,7 @@
 //! This protects the reader of a ring from its writer, not the contents: everything in here is as hostile as the worker.
 
 mod layout;
+#[cfg_attr(hotcell_model, path = "model.rs")]
 mod map;
 mod receiver;
 mod sender;
@@ -81,5 +82,7 @@ pub fn attach(file: BorrowedFd<'_>) -> Result<(Sender, Receiver), Errno> {
     Ok((Sender::new(Arc::clone(&map), UP), Receiver::new(map, DOWN)))
 }
 
-#[cfg(test)]
+#[cfg(all(test, hotcell_model))]
+mod model_tests;
+#[cfg(all(test, not(hotcell_model)))]
 mod tests;
