@@ -34,15 +34,25 @@ pub fn ring_race(data: &[u8]) {
                 std::thread::yield_now();
             }
         });
+        let end = End(&done);
         let mut last = None;
         for _ in 0..STEPS_MAX {
             let Some(step) = input.next() else { break };
             act(step, &mut host, &mut last, &mut input);
         }
-        done.store(true, Ordering::Relaxed);
+        drop(end);
         // The scope alone would not wait until the thread's own memory is freed, which looks like a leak.
         writer.join().expect("it only writes");
     });
+}
+
+/// Ends the other thread, after a check that failed, too.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Eight bytes: most often a word of the control page, or the header of a frame that the host reads.
