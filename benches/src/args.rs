@@ -6,8 +6,10 @@ use clap::Args;
 
 use crate::measure::Effort;
 
-const FULL: Effort = Effort { rounds: 15, divisor: 1 };
-const QUICK: Effort = Effort { rounds: 3, divisor: 5 };
+const FULL: Effort = Effort { rounds: 15, factor: 1, divisor: 1 };
+const QUICK: Effort = Effort { rounds: 3, divisor: 5, ..FULL };
+/// Long turns: what happens between them must not show.
+const ALONE: Effort = Effort { rounds: 3, factor: 50, ..FULL };
 
 /// What of the machine and of hotcell is measured, and where the figures go.
 #[derive(Debug, Args)]
@@ -68,7 +70,11 @@ pub struct Bench {
 impl Bench {
     /// How much to measure.
     pub(crate) fn effort(&self) -> Effort {
-        if self.quick { QUICK } else { FULL }
+        match self {
+            Bench { quick: true, .. } => QUICK,
+            Bench { alone: true, .. } => ALONE,
+            _ => FULL,
+        }
     }
 }
 

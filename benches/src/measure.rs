@@ -87,7 +87,9 @@ pub(crate) fn sparse(open: Open) -> Open {
 pub(crate) struct Effort {
     /// How often each case gets its turn.
     pub(crate) rounds: usize,
-    /// What the samples of a turn are divided by.
+    /// What the samples of a turn are multiplied with.
+    pub(crate) factor: usize,
+    /// What they are divided by.
     pub(crate) divisor: usize,
 }
 
@@ -127,7 +129,7 @@ fn open(entry: Entry, effort: Effort) -> Running {
     let mut row = Row { name, kind, group, placement, unit: group.unit(), layers: None, floor, result };
     let case = open().inspect_err(|failure| row.result = Outcome::failed(failure)).ok();
     row.layers = case.as_ref().and_then(|case| case.layers());
-    Running { row, case, samples: Samples::default(), count: (count / effort.divisor).max(1) }
+    Running { row, case, samples: Samples::default(), count: (count * effort.factor / effort.divisor).max(1) }
 }
 
 impl Running {
@@ -182,7 +184,7 @@ mod tests {
             open: sparse(Box::new(|| Ok(Box::new(FailsSecondTime(false))))),
         };
         let processors = Processors::allowed().expect("affinity is readable");
-        let rows = run(vec![entry], Effort { rounds: 3, divisor: 1 }, &processors);
+        let rows = run(vec![entry], Effort { rounds: 3, factor: 1, divisor: 1 }, &processors);
         let [Row { layers, result: Outcome::Failed { not_measured }, .. }] = rows.as_slice() else {
             unreachable!("one row without figures")
         };
