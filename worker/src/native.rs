@@ -15,7 +15,7 @@ use std::sync::Once;
 use hotcell_plugin::abi::{self, EntryFn, ExportFn, HookFn, HostCallStatus, HostTable, StateLoadFn};
 use hotcell_protocol::ring::Input;
 use hotcell_protocol::{Failure, ReplyStatus, hook};
-use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL, RTLD_NOW};
 
 use crate::confine::Confined;
 use crate::link::{HostCallError, Link};
@@ -47,8 +47,9 @@ pub(crate) fn warm() {
     static WARM: Once = Once::new();
     WARM.call_once(|| {
         for name in SYSTEM_LIBRARIES {
+            // Their functions are looked up when first called: a plugin needs few of them.
             // SAFETY: the system's own libraries, loaded before any plugin exists; their constructors are trusted.
-            if let Ok(library) = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_LOCAL) } {
+            if let Ok(library) = unsafe { Library::open(Some(name), RTLD_LAZY | RTLD_LOCAL) } {
                 std::mem::forget(library);
             }
         }
