@@ -1,9 +1,9 @@
 //! What an honest plugin's caller notices of another plugin of the same host that misbehaves as long as it can.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-use hotcell::blocking;
+use hotcell::{CallError, Class, blocking};
 
 use super::promise::{Bound, Promise};
 use crate::failure::Failure;
@@ -12,32 +12,63 @@ use crate::group::Group;
 use crate::isolated::{Hosts, Image, Packages};
 use crate::measure::Samples;
 
-/// Promises, and the export of the crash lab that another thread calls again and again meanwhile.
-const MISDEEDS: [(&str, &str); 6] = [
-    ("neighbour loops", "spin"),
-    ("neighbour crashes", "abort"),
-    ("neighbour floods the host with calls", "host_call_bomb"),
-    ("neighbour replies without measure", "giant_reply"),
-    ("neighbour rings its bells without end", "bell_storm"),
-    ("neighbour corrupts its rings", "wrong_cursor"),
+/// What another thread has a plugin do again and again meanwhile.
+struct Misdeed {
+    promise: &'static str,
+    /// Which plugin does it, by the group whose package it is.
+    group: Group,
+    export: &'static str,
+    input: fn() -> Vec<u8>,
+    /// How each call must end, or the misdeed was not what it says; without a class, with a reply.
+    ends: Option<Class>,
+}
+
+const MISDEEDS: [Misdeed; 6] = [
+    misdeed("neighbour loops", "spin", Some(Class::Deadline)),
+    misdeed("neighbour crashes", "abort", Some(Class::Crashed)),
+    Misdeed {
+        group: Group::HostCall,
+        input: || HOST_CALLS.to_le_bytes().to_vec(),
+        ..misdeed("neighbour floods the host with calls", "ask", None)
+    },
+    Misdeed {
+        input: || message(Group::SixteenMebibytes.payload()),
+        ..misdeed("neighbour replies with 16 MiB each time", "ok", None)
+    },
+    misdeed("neighbour rings its bells without end", "bell_storm", Some(Class::Deadline)),
+    misdeed("neighbour corrupts its rings", "wrong_cursor", Some(Class::Protocol)),
 ];
 
-/// How long one misdeed may go on.
-const DEADLINE: Duration = Duration::from_millis(50);
+const fn misdeed(promise: &'static str, export: &'static str, ends: Option<Class>) -> Misdeed {
+    Misdeed { promise, group: Group::Call, export, input: Vec::new, ends }
+}
 
-/// Turns of each kind, undisturbed and disturbed, and calls of a turn; and those of a quick run.
+/// Host calls of one flooding call, each answered.
+const HOST_CALLS: u32 = 4_000;
+
+/// How long a misdeed goes on that only its deadline ends, and how long the others may take.
+const DEADLINE: Duration = Duration::from_millis(50);
+const LONG: Duration = Duration::from_secs(5);
+
+/// A disturbed turn lasts until so many misdeeds have ended.
+const MISDEEDS_PER_TURN: u32 = 4;
+
+/// How long a turn waits for them.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Turns of each kind, undisturbed and disturbed, and calls of a turn at least; and those of a quick run.
 const ROUNDS: (usize, usize) = (10, 2);
 const CALLS: (usize, usize) = (10_000, 1_000);
 
 /// The 99th percentile of a caller's times, against what it is when nobody misbehaves.
 pub(super) fn promises(quick: bool, hosts: &Hosts, packages: &Packages) -> Vec<Promise> {
     let counts = if quick { (ROUNDS.1, CALLS.1) } else { (ROUNDS.0, CALLS.0) };
-    let promise = |(promise, export)| {
-        let (ratio, how) = match beside(hosts, packages, export, counts) {
-            Ok(Beside { alone, disturbed }) => {
+    let promise = |misdeed: &Misdeed| {
+        let (ratio, how) = match beside(hosts, packages, misdeed, counts) {
+            Ok(Beside { alone, disturbed, misdeeds, calls }) => {
                 let how = format!(
-                    "p99 of {} calls of 64 bytes beside `{export}`: {} µs, alone {} µs",
-                    counts.0 * counts.1,
+                    "p99 of {calls} calls of 64 bytes beside {misdeeds} times `{}`: {} µs, alone {} µs",
+                    misdeed.export,
                     disturbed / 1_000,
                     alone / 1_000
                 );
@@ -45,55 +76,87 @@ pub(super) fn promises(quick: bool, hosts: &Hosts, packages: &Packages) -> Vec<P
             }
             Err(failure) => (Err(failure), String::new()),
         };
-        Promise::new(promise, Bound::Times(3), ratio, how)
+        Promise::new(misdeed.promise, Bound::Times(3), ratio, how)
     };
-    MISDEEDS.into_iter().map(promise).collect()
+    MISDEEDS.iter().map(promise).collect()
 }
 
-/// Nanoseconds.
+/// Percentiles in nanoseconds, and how often what was done meanwhile.
 struct Beside {
     alone: u64,
     disturbed: u64,
+    misdeeds: u32,
+    calls: usize,
 }
 
 fn beside(
     hosts: &Hosts,
     packages: &Packages,
-    export: &str,
+    misdeed: &Misdeed,
     (rounds, calls): (usize, usize),
 ) -> Result<Beside, Failure> {
     let host = hosts.blocking()?;
-    let package = packages.echo(Group::Call, Image::Native);
-    let (honest, hostile) = (host.load(&package)?, host.load(&package)?);
-    let (mut alone, mut disturbed) = (Samples::default(), Samples::default());
+    let honest = host.load(&packages.echo(Group::Call, Image::Native))?;
+    let hostile = host.load(&packages.echo(misdeed.group, Image::Native))?;
+    let (mut alone, mut disturbed, mut misdeeds) = (Samples::default(), Samples::default(), 0);
     for _ in 0..rounds {
-        echo(&honest, calls, &mut alone)?;
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    // However it ends.
-                    let _ = hostile.call_within(DEADLINE, export, Vec::new());
-                }
-            });
-            let echoed = echo(&honest, calls, &mut disturbed);
-            stop.store(true, Ordering::Relaxed);
-            echoed
-        })?;
+        for _ in 0..calls {
+            echo(&honest, &mut alone)?;
+        }
+        misdeeds += disturbed_turn(&honest, &hostile, misdeed, calls, &mut disturbed)?;
     }
     honest.unload();
     hostile.unload();
-    let p99 = |samples: Samples| {
-        samples.summary().map(|summary| summary.p99).ok_or_else(|| Failure::other("no sample was taken"))
-    };
-    Ok(Beside { alone: p99(alone)?, disturbed: p99(disturbed)? })
+    let summary = |samples: Samples| samples.summary().ok_or_else(|| Failure::other("no sample was taken"));
+    let (alone, disturbed) = (summary(alone)?, summary(disturbed)?);
+    Ok(Beside { alone: alone.p99, disturbed: disturbed.p99, misdeeds, calls: disturbed.samples })
 }
 
-fn echo(plugin: &blocking::Plugin, calls: usize, samples: &mut Samples) -> Result<(), Failure> {
-    let input = message(Group::Call.payload());
-    for _ in 0..calls {
-        let reply = samples.time(|| Ok(plugin.call_raw("ok", input.clone())?))?;
-        check_echo(&input, &reply)?;
+/// Times the honest plugin's calls while the other one is called. Returns how often the other one misbehaved.
+fn disturbed_turn(
+    honest: &blocking::Plugin,
+    hostile: &blocking::Plugin,
+    misdeed: &Misdeed,
+    calls: usize,
+    samples: &mut Samples,
+) -> Result<u32, Failure> {
+    let (stop, done) = (AtomicBool::new(false), AtomicU32::new(0));
+    let start = Instant::now();
+    let within = if misdeed.ends == Some(Class::Deadline) { DEADLINE } else { LONG };
+    std::thread::scope(|scope| {
+        let misbehaving = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                check_end(misdeed, &hostile.call_within(within, misdeed.export, (misdeed.input)()))?;
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        });
+        let mut echoed = Ok(());
+        let mut left = calls;
+        let goes_on = |left| left > 0 || done.load(Ordering::Relaxed) < MISDEEDS_PER_TURN;
+        while echoed.is_ok() && goes_on(left) && start.elapsed() < PATIENCE {
+            echoed = echo(honest, samples);
+            left = left.saturating_sub(1);
+        }
+        stop.store(true, Ordering::Relaxed);
+        let misbehaved = misbehaving.join().unwrap_or_else(|_| Err(Failure::other("a thread panicked")));
+        echoed.and(misbehaved)
+    })?;
+    Ok(done.into_inner())
+}
+
+/// That the plugin did what it was called for.
+fn check_end(misdeed: &Misdeed, ended: &Result<Vec<u8>, CallError>) -> Result<(), Failure> {
+    let class = ended.as_ref().err().map(CallError::class);
+    if class == misdeed.ends {
+        return Ok(());
     }
-    Ok(())
+    let how = ended.as_ref().err().map_or_else(|| "a reply".to_owned(), ToString::to_string);
+    Err(Failure::other(format!("`{}` ended with {how}", misdeed.export)))
+}
+
+fn echo(plugin: &blocking::Plugin, samples: &mut Samples) -> Result<(), Failure> {
+    let input = message(Group::Call.payload());
+    let reply = samples.time(|| Ok(plugin.call_raw("ok", input.clone())?))?;
+    check_echo(&input, &reply)
 }
