@@ -11,7 +11,7 @@ use hotcell_tests::footprint::descendants;
 mod calls_host;
 mod common;
 
-use calls_host::{Calls, LONG, bytes, ends};
+use calls_host::{Calls, LONG, MESSAGE, bytes, ends};
 
 /// Deadline of calls that must not be served.
 const SHORT: Duration = Duration::from_millis(200);
@@ -67,6 +67,40 @@ fn blocking_threads_and_tasks_share_one_worker_and_each_gets_its_own_reply() {
         });
     });
     before.must_return();
+    host.shutdown();
+}
+
+#[test]
+fn what_is_larger_than_the_ring_reaches_and_leaves_a_worker_of_blocking_callers() {
+    let (host, plugin, _gates, _folders) = calls_host::blocking("blocking-large");
+    let echo = |plugin: &hotcell::blocking::Plugin, input: Vec<u8>| {
+        let reply = plugin.call_raw("ok", input.clone()).expect("a reply");
+        assert!(reply == input, "its own input of {} bytes", input.len());
+    };
+    // Alone first: nobody else's call has anybody look.
+    for n in 0..5 {
+        echo(&plugin, bytes(n, MESSAGE - n));
+    }
+    let zeros = plugin.call_raw("host_call", format!("test.zeros\n{MESSAGE}").into_bytes());
+    assert_eq!(zeros.expect("a reply").len(), MESSAGE);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let plugin = plugin.clone();
+            scope.spawn(move || {
+                for n in 0..20 {
+                    let large = (thread + n) % 2 == 0;
+                    echo(&plugin, bytes(thread + n, if large { MESSAGE / 2 + n } else { 64 * n }));
+                }
+            });
+        }
+        let runtime = common::runtime();
+        runtime.block_on(async {
+            for n in 0..20 {
+                let input = bytes(n, MESSAGE / (n + 1));
+                assert!(ends(spawn(plugin.as_async(), "ok", &input)).await.expect("a reply") == input);
+            }
+        });
+    });
     host.shutdown();
 }
 
@@ -277,7 +311,7 @@ fn call_from_a_thread(
 /// Bytes of payload around every border of the channel.
 fn sizes() -> [usize; 10] {
     const MIB: usize = 1 << 20;
-    let limit = calls_host::MESSAGE;
+    let limit = MESSAGE;
     [0, 1, 4095, 4096, 4097, MIB - 1, MIB, MIB + 1, 5 * MIB, limit]
 }
 
@@ -293,9 +327,9 @@ async fn payloads_of_every_size_travel_both_ways_and_one_byte_more_than_the_limi
                 "{size}: the same bytes"
             );
         }
-        let over = plugin.call_raw("ok", vec![0; calls_host::MESSAGE + 1]).await;
+        let over = plugin.call_raw("ok", vec![0; MESSAGE + 1]).await;
         assert!(matches!(over, Err(CallError::OverLimit { .. })), "an input: {:?}", over.map(|r| r.len()));
-        let over = plugin.call_raw("giant_reply", (calls_host::MESSAGE + 1).to_string().into_bytes()).await;
+        let over = plugin.call_raw("giant_reply", (MESSAGE + 1).to_string().into_bytes()).await;
         assert!(matches!(over, Err(CallError::OverLimit { .. })), "a reply: {:?}", over.map(|r| r.len()));
         plugin.call_raw("ok", Vec::new()).await.expect("the worker serves on");
     }
@@ -306,7 +340,7 @@ async fn host_calls_carry_payloads_of_every_size_both_ways() {
     let calls = Calls::new().await;
     let native = calls.native("asking-sizes", 1).await;
     let wasm = calls.wasm("asking-sizes-wasm").await;
-    for size in sizes().into_iter().filter(|size| *size + 10 <= calls_host::MESSAGE) {
+    for size in sizes().into_iter().filter(|size| *size + 10 <= MESSAGE) {
         let input = bytes(size, size);
         let named = [b"test.echo\n".as_slice(), &input].concat();
         let answer = native.call_raw("host_call", named).await;
@@ -314,14 +348,14 @@ async fn host_calls_carry_payloads_of_every_size_both_ways() {
         let answer = wasm.call_raw("ask", input.clone()).await;
         assert!(answer.unwrap_or_else(|error| panic!("{size}: {error}")) == input, "{size}: wasm");
     }
-    let answer = wasm.call_raw("ask", vec![7; calls_host::MESSAGE]).await;
-    assert!(answer.is_ok_and(|answer| answer.len() == calls_host::MESSAGE), "just inside the limit");
-    for (size, answers) in [(calls_host::MESSAGE, true), (calls_host::MESSAGE + 1, false)] {
+    let answer = wasm.call_raw("ask", vec![7; MESSAGE]).await;
+    assert!(answer.is_ok_and(|answer| answer.len() == MESSAGE), "just inside the limit");
+    for (size, answers) in [(MESSAGE, true), (calls_host::MESSAGE + 1, false)] {
         let text = format!("test.zeros\n{size}");
         let answer = native.call_raw("host_call", text.into_bytes()).await;
         assert_eq!(answer.is_ok(), answers, "an answer of {size} bytes");
     }
-    let size = (calls_host::MESSAGE + 1).to_string();
+    let size = (MESSAGE + 1).to_string();
     let over = native.call_raw("giant_host_call", size.into_bytes()).await;
     // The lab tries a name of that size, too, which no frame holds.
     assert!(matches!(over, Err(CallError::Plugin(_) | CallError::Crashed(_))), "an input: {over:?}");

@@ -173,7 +173,7 @@ impl Exchange {
             return;
         }
         serving.line.listen(Wake::First);
-        if serving.line.stirs() || stuck {
+        if serving.line.wants_look() || stuck {
             self.tell(index);
         }
         let next = seat.delivered.iter().find_map(|delivered| delivered.call.sleeper());

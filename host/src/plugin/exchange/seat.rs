@@ -199,8 +199,10 @@ impl Serving {
         if let Some(incoming) = self.line.next(id, recycled)? {
             return Ok(Some(incoming));
         }
-        self.line.rouse(1).iter().for_each(Waker::wake);
         self.line.listen(wake);
+        // Room that was made before is told of to nobody any more.
+        self.line.flush()?;
+        self.line.rouse(1).iter().for_each(Waker::wake);
         self.line.next(id, recycled)
     }
 }

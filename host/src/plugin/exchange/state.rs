@@ -88,7 +88,7 @@ impl State {
         let (seat, serving) = self.leaderless(call)?;
         serving.led = true;
         serving.line.listen(Wake::Second);
-        Some(Lead { seat, bells: Arc::clone(&serving.bells), stirs: serving.line.stirs() })
+        Some(Lead { seat, bells: Arc::clone(&serving.bells), stirs: serving.line.wants_look() })
     }
 
     /// The healthy worker that has a call, if no blocking caller leads there and the actor does not wait for room.

@@ -147,10 +147,15 @@ impl Line {
         line
     }
 
-    /// Whom the worker wakes from now on. To be followed by another look at what has arrived.
+    /// Whom the worker wakes from now on. To be followed by another look at what has arrived, and by [`Line::flush`].
     pub(crate) fn listen(&mut self, wake: Wake) {
         self.listening = wake;
         self.receiver.want(wake);
+    }
+
+    /// Whether whoever begins to listen must look first: something has arrived, or waits for room that may have been made.
+    pub(crate) fn wants_look(&self) -> bool {
+        self.stirs() || self.outgoing.is_some() || self.answering.is_some()
     }
 
     /// Where the worker runs.
