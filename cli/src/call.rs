@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use hotcell::{CallError, Class, Exit};
+use hotcell::{CallError, Class, Exit, Violation};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -26,6 +26,8 @@ struct Envelope {
     duration_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     exit: Option<Exit>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    violations: Vec<Violation>,
 }
 
 /// A reply in the envelope.
@@ -46,12 +48,13 @@ struct Failure {
 
 pub(crate) async fn call(global: &Global, arguments: Call) -> ExitCode {
     let began = Instant::now();
+    let mut violations = Vec::new();
     let result = tokio::select! {
-        result = perform(global, &arguments) => result,
+        result = perform(global, &arguments, &mut violations) => result,
         _ = tokio::signal::ctrl_c() => Err(interrupted()),
     };
     if arguments.json {
-        return print_envelope(result, began.elapsed(), arguments.raw);
+        return print_envelope(result, violations, began.elapsed(), arguments.raw);
     }
     match result {
         Ok(reply) => print_reply(&reply, arguments.raw),
@@ -59,16 +62,24 @@ pub(crate) async fn call(global: &Global, arguments: Call) -> ExitCode {
     }
 }
 
-async fn perform(global: &Global, arguments: &Call) -> Result<Vec<u8>, Failure> {
+async fn perform(
+    global: &Global,
+    arguments: &Call,
+    violations: &mut Vec<Violation>,
+) -> Result<Vec<u8>, Failure> {
     let input = read_input(arguments)?;
     let host = host::build(global).await?;
-    let plugin = host.load(&arguments.plugin).await.map_err(Outcome::from)?;
+    let mut events = host.events();
+    let plugin = host.load(&arguments.plugin).await;
+    violations.extend(host::violations(&mut events));
+    let plugin = plugin.map_err(Outcome::from)?;
     let mut request = plugin.request(&arguments.export);
     if let Some(deadline) = arguments.timeout {
         request = request.deadline(deadline);
     }
     let result = request.raw(input).await;
     host.shutdown().await;
+    violations.extend(host::violations(&mut events));
     result.map_err(Failure::from)
 }
 
@@ -143,7 +154,12 @@ fn tame(json: &str) -> String {
     tamed
 }
 
-fn print_envelope(result: Result<Vec<u8>, Failure>, took: Duration, raw: bool) -> ExitCode {
+fn print_envelope(
+    result: Result<Vec<u8>, Failure>,
+    violations: Vec<Violation>,
+    took: Duration,
+    raw: bool,
+) -> ExitCode {
     let duration_ms = took.as_secs_f64() * 1000.0;
     let envelope = match result {
         Ok(reply) => Envelope {
@@ -153,6 +169,7 @@ fn print_envelope(result: Result<Vec<u8>, Failure>, took: Duration, raw: bool) -
             error: None,
             duration_ms,
             exit: None,
+            violations,
         },
         Err(Failure { outcome, exit }) => Envelope {
             outcome: name(outcome.class),
@@ -161,6 +178,7 @@ fn print_envelope(result: Result<Vec<u8>, Failure>, took: Duration, raw: bool) -
             error: Some(outcome.message),
             duration_ms,
             exit,
+            violations,
         },
     };
     match serde_json::to_string(&envelope) {

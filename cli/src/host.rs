@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use hotcell::Host;
 use hotcell::policy::Profile;
+use hotcell::{EventKind, Events, Host, Violation};
 
 use crate::args::Global;
 use crate::outcome::Outcome;
@@ -27,6 +27,16 @@ pub(crate) async fn build(global: &Global) -> Result<Host, Outcome> {
         builder = builder.profile(read_profile(path)?);
     }
     Ok(builder.build().await?)
+}
+
+/// What the sandbox has stopped so far.
+pub(crate) fn violations(events: &mut Events) -> Vec<Violation> {
+    let told = std::iter::from_fn(|| events.try_next());
+    told.filter_map(|event| match event.kind {
+        EventKind::Violation(violation) => Some(violation),
+        _ => None,
+    })
+    .collect()
 }
 
 fn read_profile(path: &Path) -> Result<Profile, Outcome> {

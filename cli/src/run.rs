@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use hotcell::{CallError, Class, CommandIo, Exit, LoadOptions};
+use hotcell::{CallError, Class, CommandIo, Exit, LoadOptions, Violation};
 use serde::Serialize;
 
 use crate::args::{Global, Run};
@@ -24,20 +24,25 @@ struct Report {
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     exit: Option<Exit>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    violations: Vec<Violation>,
     duration_ms: f64,
 }
 
 pub(crate) async fn run(global: &Global, arguments: Run) -> ExitCode {
     let began = Instant::now();
     let json = arguments.json;
+    let mut violations = Vec::new();
     let result = tokio::select! {
-        result = perform(global, arguments) => result,
+        result = perform(global, arguments, &mut violations) => result,
         _ = tokio::signal::ctrl_c() => Err((interrupted(), None)),
     };
     let duration_ms = began.elapsed().as_secs_f64() * 1000.0;
     let (report, code) = match result {
         Ok(code) => {
-            let report = Report { outcome: "exited", code: Some(code), error: None, exit: None, duration_ms };
+            let (outcome, code_of_its_own) = ("exited", Some(code));
+            let report =
+                Report { outcome, code: code_of_its_own, error: None, exit: None, violations, duration_ms };
             (report, u8::try_from(code).unwrap_or(u8::MAX))
         }
         Err((outcome, exit)) => {
@@ -46,7 +51,7 @@ pub(crate) async fn run(global: &Global, arguments: Run) -> ExitCode {
             }
             let code = own_code(outcome.class);
             let error = Some(outcome.message);
-            (Report { outcome: name(outcome.class), code: None, error, exit, duration_ms }, code)
+            (Report { outcome: name(outcome.class), code: None, error, exit, violations, duration_ms }, code)
         }
     };
     if json {
@@ -58,9 +63,14 @@ pub(crate) async fn run(global: &Global, arguments: Run) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn perform(global: &Global, arguments: Run) -> Result<i32, (Outcome, Option<Exit>)> {
+async fn perform(
+    global: &Global,
+    arguments: Run,
+    violations: &mut Vec<Violation>,
+) -> Result<i32, (Outcome, Option<Exit>)> {
     let Run { plugin, arguments, timeout, .. } = arguments;
     let host = host::build(global).await.map_err(without_exit)?;
+    let mut events = host.events();
     let plugin = host.load_with(&plugin, LoadOptions::command()).await.map_err(|error| {
         let exit = error.exit().cloned();
         (error.into(), exit)
@@ -83,6 +93,7 @@ async fn perform(global: &Global, arguments: Run) -> Result<i32, (Outcome, Optio
         (error.into(), exit)
     });
     host.shutdown().await;
+    violations.extend(host::violations(&mut events));
     result
 }
 

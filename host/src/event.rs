@@ -4,6 +4,7 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 
 use crate::exit::Exit;
+use crate::violation::Violation;
 
 /// Something happened to a plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,27 +40,6 @@ pub enum EventKind {
     Restarted,
 }
 
-/// An act that the sandbox stopped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Violation {
-    /// Who saw it.
-    pub observer: Observer,
-    /// The system call, or the host call, by name.
-    pub act: String,
-    /// The register values of a system call.
-    pub arguments: Vec<u64>,
-}
-
-/// Who saw a violation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Observer {
-    /// The host, through the worker's listener or its broker.
-    Host,
-    /// The kernel, which killed the worker.
-    Kernel,
-}
-
 /// A stream of events. A slow reader loses the oldest, never blocks a plugin.
 #[derive(Debug)]
 pub struct Events {
@@ -75,6 +55,17 @@ impl Events {
                 Ok(event) => return Some(event),
                 Err(broadcast::error::RecvError::Lagged(count)) => self.lost += count,
                 Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// The next event that has happened already, if any.
+    pub fn try_next(&mut self) -> Option<Event> {
+        loop {
+            match self.receiver.try_recv() {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::TryRecvError::Lagged(count)) => self.lost += count,
+                Err(_) => return None,
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::identity::Identity;
 use crate::package::artifact::Sealed;
 use crate::package::{BareUse, Package, find_profile};
 use crate::spares::Spares;
+use crate::violation::Adviser;
 use crate::worker::Blueprint;
 
 /// How a plugin is loaded, beside what its package says.
@@ -99,6 +100,9 @@ pub(crate) async fn prepare(
         compile_module(shared, manifest, bare && bare_use == BareUse::Library, artifact).await?
     };
     let identity = identity(shared, &manifest, &plan).await?;
+    let profile = find_profile(manifest.profile().as_str(), &shared.profiles)?;
+    let requested = manifest.host_calls().map(ToString::to_string).collect();
+    let adviser = Adviser::new(profile, plan.orders.runtime, requested);
     let config = options.config.as_ref().or(manifest.config()).map(serde_json::Value::to_string);
     let blueprint = Arc::new(Blueprint {
         plugin: manifest.id().as_str().to_owned(),
@@ -110,6 +114,7 @@ pub(crate) async fn prepare(
         config,
         identity,
         spin: options.waiting.spin(),
+        adviser: Some(adviser),
     });
     let kept = if plan.orders.runtime == Runtime::Command { 0 } else { options.spares };
     let spares = Spares::keep(kept, shared, &blueprint)?;

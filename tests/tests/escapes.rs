@@ -5,7 +5,7 @@
 use std::net::TcpListener;
 use std::process::Command;
 
-use hotcell::{CallError, EventKind, Plugin};
+use hotcell::{CallError, EventKind, Observer, Plugin, Refuser, Severity};
 use hotcell_tests::{fixture, package};
 use serde_json::Value;
 
@@ -97,11 +97,31 @@ async fn no_connection_can_be_made() {
 }
 
 #[tokio::test]
-async fn a_refused_system_call_is_an_event_that_names_it() {
+async fn what_is_refused_is_told_with_its_call_and_what_would_allow_it() {
     let setup = common::Setup::new().await;
     let mut events = setup.host.events();
     let plugin = setup.load(LAB).await;
-    text(&plugin, "connect", "1").await.expect_err("no socket");
+    let rows = [
+        ("connect", "1", "socket", Refuser::Seccomp, Severity::Medium, "nothing can"),
+        ("read_file", "/etc/passwd", "openat", Refuser::Seccomp, Severity::Low, "permissions.filesystem"),
+        ("host_call", "clock\n", "host call clock", Refuser::Broker, Severity::Low, "host-call = [{ name"),
+    ];
+    for (export, input, act, layer, severity, remedy) in rows {
+        text(&plugin, export, input).await.expect_err("it is refused");
+        let violation = violation(&mut events).await;
+        assert_eq!((violation.act.as_str(), violation.layer), (act, layer), "{violation}");
+        assert_eq!((violation.severity, violation.observer), (severity, Observer::Host), "{violation}");
+        assert_eq!(violation.call.as_deref(), Some(export), "{violation}");
+        assert!(violation.remedy.iter().any(|line| line.contains(remedy)), "{violation}");
+    }
+    // What the plugin may do is told to nobody.
+    text(&plugin, "log", "hello").await.expect("it is granted");
+    assert!(
+        !std::iter::from_fn(|| events.try_next()).any(|event| matches!(event.kind, EventKind::Violation(_)))
+    );
+}
+
+async fn violation(events: &mut hotcell::Events) -> hotcell::Violation {
     let violation = async {
         loop {
             if let EventKind::Violation(violation) = events.next().await.expect("the host lives").kind {
@@ -109,9 +129,7 @@ async fn a_refused_system_call_is_an_event_that_names_it() {
             }
         }
     };
-    let violation =
-        tokio::time::timeout(std::time::Duration::from_secs(30), violation).await.expect("it is told");
-    assert_eq!(violation.act, "socket");
+    tokio::time::timeout(std::time::Duration::from_secs(30), violation).await.expect("it is told")
 }
 
 /// System calls that no native worker may make: name, number and arguments, and whether an ordinary process may.

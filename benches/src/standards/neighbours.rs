@@ -96,8 +96,8 @@ fn beside(
     (rounds, calls): (usize, usize),
 ) -> Result<Beside, Failure> {
     let host = hosts.blocking()?;
-    let honest = host.load(&packages.echo(Group::Call, Image::Native))?;
-    let hostile = host.load(&packages.echo(misdeed.group, Image::Native))?;
+    let honest = host.load(packages.echo(Group::Call, Image::Native))?;
+    let hostile = host.load(packages.echo(misdeed.group, Image::Native))?;
     let (mut alone, mut disturbed, mut misdeeds) = (Samples::default(), Samples::default(), 0);
     for _ in 0..rounds {
         for _ in 0..calls {

@@ -140,6 +140,7 @@ impl Compilers {
             config: None,
             identity: self.identity,
             spin: Duration::ZERO,
+            adviser: None,
         });
         let output = memory("hotcell-output")?;
         let theirs = output.try_clone().map_err(|source| Error::io("share a memory file", source))?;

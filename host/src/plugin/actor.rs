@@ -158,6 +158,10 @@ impl Actor {
     }
 
     fn take_seat(&mut self, mut worker: Worker) {
+        // The exchange holds what asks.
+        let (exchange, seat, generation) =
+            (Arc::downgrade(&self.common.exchange), self.seat, self.generation);
+        worker.ask_for_running(move || exchange.upgrade()?.running_export(seat, generation));
         if let Some(line) = worker.take_line() {
             self.common.exchange.seat(self.seat, line, worker.bells(), worker.office());
         }

@@ -30,6 +30,7 @@ use crate::package::artifact::Sealed;
 use crate::places::{Places, Scratch};
 use crate::reentry::Chain;
 use crate::stdio::{CommandIo, Pumps, connect, silence};
+use crate::violation::Adviser;
 pub(crate) use bells::{Bells, stirs_within};
 pub(crate) use bring_up::StartFault;
 use line::STARTING;
@@ -61,6 +62,8 @@ pub(crate) struct Blueprint {
     pub(crate) identity: Option<Identity>,
     /// How long worker and caller look for each other's messages before they sleep.
     pub(crate) spin: Duration,
+    /// `None` for the compiler.
+    pub(crate) adviser: Option<Adviser>,
 }
 
 /// What workers need of their host.
@@ -143,7 +146,7 @@ impl Worker {
         let line = Line::new(ends, generation_word, limit, surroundings.budget.clone());
         let events = surroundings.events.clone();
         Ok(Worker {
-            record: Arc::new(Record::new(plugin, generation, events, process.killer())),
+            record: Arc::new(Record::new(Arc::clone(blueprint), generation, events, process.killer())),
             process,
             line: Some(line),
             bells: Arc::new(bells),
@@ -246,6 +249,11 @@ impl Worker {
 
     pub(crate) fn bells(&self) -> Arc<Bells> {
         Arc::clone(&self.bells)
+    }
+
+    /// Says how to find out which export runs, for the violations that are told.
+    pub(crate) fn ask_for_running(&self, running: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        self.record.ask_for_running(running);
     }
 
     /// What host calls of this worker need.
@@ -355,7 +363,7 @@ impl Office {
         async move {
             let answer = answering.await;
             if answer.status == hotcell_protocol::AnswerStatus::Refused {
-                record.violation(format!("host call {}", crate::text::escape(name.as_bytes())), Vec::new());
+                record.refused_host_call(&name);
             }
             answer
         }

@@ -1,11 +1,14 @@
 //! What is known of one worker's misdeeds and end, shared by everything that watches it.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use crate::event::{EventKind, EventSender, Observer, Violation};
+use super::Blueprint;
+use crate::event::{EventKind, EventSender};
 use crate::exit::ExitCause;
 use crate::launcher::Killer;
+use crate::text::escape;
+use crate::violation::{Observer, Refuser, Severity, Violation};
 
 /// Violations of one worker that are told as events; the rest is counted.
 const TOLD: u64 = 16;
@@ -14,25 +17,34 @@ const TOLD: u64 = 16;
 const FLOOD: u64 = 4096;
 
 /// The record of one worker.
-#[derive(Debug)]
 pub(crate) struct Record {
-    plugin: String,
+    blueprint: Arc<Blueprint>,
     generation: u32,
     events: EventSender,
     killer: Killer,
     cause: OnceLock<ExitCause>,
     violations: AtomicU64,
+    running: OnceLock<Running>,
 }
 
+/// Asks for the export that runs.
+type Running = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
 impl Record {
-    pub(crate) fn new(plugin: &str, generation: u32, events: EventSender, killer: Killer) -> Record {
+    pub(crate) fn new(
+        blueprint: Arc<Blueprint>,
+        generation: u32,
+        events: EventSender,
+        killer: Killer,
+    ) -> Record {
         Record {
-            plugin: plugin.to_owned(),
+            blueprint,
             generation,
             events,
             killer,
             cause: OnceLock::new(),
             violations: AtomicU64::new(0),
+            running: OnceLock::new(),
         }
     }
 
@@ -57,23 +69,68 @@ impl Record {
         self.violations.load(Ordering::Relaxed)
     }
 
-    /// Tells that the kernel killed the worker for an act; it does not say which.
-    pub(crate) fn kernel_violation(&self) {
-        self.tell(Observer::Kernel, "a forbidden system call".to_owned(), Vec::new());
+    /// Says how to find out which export runs, for violations to come. Said once.
+    pub(crate) fn ask_for_running(&self, running: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        let _ = self.running.set(Box::new(running));
     }
 
-    /// Records an act that was stopped; a flood of them ends the worker.
-    pub(crate) fn violation(&self, act: String, arguments: Vec<u64>) {
-        let count = self.violations.fetch_add(1, Ordering::Relaxed) + 1;
-        if count > FLOOD {
-            self.kill(ExitCause::Violation { syscall: Some(act) });
-        } else if count <= TOLD {
-            self.tell(Observer::Host, act, arguments);
+    /// Tells that the kernel killed the worker for an act; it does not say which.
+    pub(crate) fn kernel_violation(&self) {
+        let remedy = vec!["the kernel does not say which system call it was".to_owned()];
+        let act = "a forbidden system call".to_owned();
+        self.tell(Refuser::Seccomp, Observer::Kernel, act, Vec::new(), (Severity::High, remedy));
+    }
+
+    /// Records a system call that was refused; a flood of them ends the worker.
+    pub(crate) fn refused_syscall(&self, name: String, arguments: Vec<u64>) {
+        if self.count(|| name.clone()) {
+            let advice = match &self.blueprint.adviser {
+                Some(adviser) => adviser.syscall(&name, &arguments),
+                None => (Severity::High, Vec::new()),
+            };
+            self.tell(Refuser::Seccomp, Observer::Host, name, arguments, advice);
         }
     }
 
-    fn tell(&self, observer: Observer, act: String, arguments: Vec<u64>) {
-        let violation = EventKind::Violation(Violation { observer, act, arguments });
-        self.events.send(&self.plugin, self.generation, violation);
+    /// The same for a host call, by the name that the plugin gave.
+    pub(crate) fn refused_host_call(&self, name: &str) {
+        let act = || format!("host call {}", escape(name.as_bytes()));
+        if self.count(act) {
+            let advice = match &self.blueprint.adviser {
+                Some(adviser) => adviser.host_call(name),
+                None => (Severity::High, Vec::new()),
+            };
+            self.tell(Refuser::Broker, Observer::Host, act(), Vec::new(), advice);
+        }
+    }
+
+    /// Counts one more. Returns whether it is to be told, too.
+    fn count(&self, act: impl Fn() -> String) -> bool {
+        let count = self.violations.fetch_add(1, Ordering::Relaxed) + 1;
+        if count > FLOOD {
+            self.kill(ExitCause::Violation { syscall: Some(act()) });
+        }
+        count <= TOLD
+    }
+
+    fn tell(
+        &self,
+        layer: Refuser,
+        observer: Observer,
+        act: String,
+        arguments: Vec<u64>,
+        (severity, remedy): (Severity, Vec<String>),
+    ) {
+        let call = self.running.get().and_then(|running| running());
+        let violation = Violation { layer, observer, act, arguments, call, severity, remedy };
+        let plugin = &self.blueprint.plugin;
+        tracing::warn!(target: "hotcell::violation", %plugin, generation = self.generation, "{violation}");
+        self.events.send(plugin, self.generation, EventKind::Violation(violation));
+    }
+}
+
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Record").field("plugin", &self.blueprint.plugin).finish_non_exhaustive()
     }
 }

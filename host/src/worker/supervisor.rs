@@ -86,7 +86,7 @@ impl Supervisor {
             return Verdict::Continue;
         }
         if stage != CONFINING {
-            self.record.violation(name(notification), notification.arguments.to_vec());
+            self.record.refused_syscall(name(notification), notification.arguments.to_vec());
         }
         Verdict::Refuse(libc::EPERM)
     }

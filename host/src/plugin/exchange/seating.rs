@@ -58,6 +58,14 @@ impl Exchange {
         Some(call)
     }
 
+    /// The export that a worker of this seat runs.
+    pub(in crate::plugin) fn running_export(&self, index: usize, generation: u32) -> Option<String> {
+        let state = self.state();
+        let seat = state.seats.get(index)?;
+        seat.serving.as_ref().filter(|serving| serving.office.generation == generation)?;
+        seat.running_call().map(|(_, call)| call.export.clone())
+    }
+
     /// Whether the actor must part with this seat's worker.
     pub(in crate::plugin) fn is_troubled(&self, index: usize) -> bool {
         self.state().seats.get(index).is_some_and(|seat| seat.trouble.is_some())

@@ -1,0 +1,284 @@
+//! What the sandbox stopped, and what would allow it.
+//!
+//! Nothing here runs where an act is allowed. What a plugin tried is told as numbers and names that the kernel or the
+//! broker gave; no memory of the plugin is read for it, which could change meanwhile: so a path is not told. What
+//! Landlock refuses by itself is not seen at all; plans say so.
+
+use std::fmt;
+
+use hotcell_policy::review::{Argument, Question, explain};
+use hotcell_policy::{HostCallName, Profile};
+use hotcell_protocol::Runtime;
+use serde::Serialize;
+
+/// An act that the sandbox stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// Which layer stopped it.
+    pub layer: Refuser,
+    /// Who saw it.
+    pub observer: Observer,
+    /// The system call, or the host call, by name.
+    pub act: String,
+    /// The register values of a system call.
+    pub arguments: Vec<u64>,
+    /// The export of the call that ran; `None` while the plugin starts, and where the worker is gone already.
+    pub call: Option<String>,
+    /// How much it says about the plugin.
+    pub severity: Severity,
+    /// What would allow it, one way each: lines of profile and manifest; or that nothing can.
+    pub remedy: Vec<String>,
+}
+
+/// Who saw a violation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Observer {
+    /// The host, through the worker's listener or its broker.
+    Host,
+    /// The kernel, which killed the worker.
+    Kernel,
+}
+
+/// The layer that stopped an act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refuser {
+    /// The worker's system call filter, or the host as its listener.
+    Seccomp,
+    /// The host's table of host calls.
+    Broker,
+}
+
+/// How much a violation says about a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// A profile could grant it: most often a grant is missing.
+    Low,
+    /// No profile can grant it.
+    Medium,
+    /// It reaches for the kernel, another process or a right that no plugin has use for; or the kernel killed it.
+    High,
+}
+
+/// System calls that a plugin has no use for but to attack: other processes, privileges, mounts, namespaces, and parts of
+/// the kernel with a long record of faults.
+const ATTACKS: [&str; 61] = [
+    "acct",
+    "add_key",
+    "bpf",
+    "capset",
+    "chroot",
+    "clone3",
+    "delete_module",
+    "fanotify_init",
+    "finit_module",
+    "fsconfig",
+    "fsmount",
+    "fsopen",
+    "fspick",
+    "init_module",
+    "io_uring_enter",
+    "io_uring_register",
+    "io_uring_setup",
+    "ioperm",
+    "iopl",
+    "kcmp",
+    "kexec_file_load",
+    "kexec_load",
+    "keyctl",
+    "kill",
+    "landlock_restrict_self",
+    "mknod",
+    "mknodat",
+    "modify_ldt",
+    "mount",
+    "mount_setattr",
+    "move_mount",
+    "move_pages",
+    "open_by_handle_at",
+    "open_tree",
+    "perf_event_open",
+    "personality",
+    "pidfd_getfd",
+    "pidfd_open",
+    "pidfd_send_signal",
+    "pivot_root",
+    "process_madvise",
+    "process_vm_readv",
+    "process_vm_writev",
+    "ptrace",
+    "quotactl",
+    "reboot",
+    "request_key",
+    "seccomp",
+    "setgid",
+    "setns",
+    "setresgid",
+    "setresuid",
+    "setuid",
+    "swapoff",
+    "swapon",
+    "syslog",
+    "tkill",
+    "umount2",
+    "unshare",
+    "userfaultfd",
+    "vmsplice",
+];
+
+/// Explains what is refused to one plugin.
+#[derive(Debug)]
+pub(crate) struct Adviser {
+    profile: Profile,
+    runtime: Runtime,
+    /// The host calls that the manifest requests.
+    requested: Vec<String>,
+}
+
+impl Adviser {
+    pub(crate) fn new(profile: Profile, runtime: Runtime, requested: Vec<String>) -> Adviser {
+        Adviser { profile, runtime, requested }
+    }
+
+    /// How severe a refused system call is, and what would allow it.
+    pub(crate) fn syscall(&self, name: &str, arguments: &[u64]) -> (Severity, Vec<String>) {
+        let args = (0..).zip(arguments.iter().map(|value| Argument::Value(*value))).collect();
+        let question = Question::Syscall { name: name.to_owned(), args };
+        let advice = match explain(&self.profile, self.runtime, &question) {
+            Ok(explanation) if !explanation.advice.is_empty() => {
+                explanation.advice.into_iter().map(in_both_files).collect()
+            }
+            // Only what a plugin does before it may run is refused and allowed afterwards.
+            Ok(_) => vec!["it is allowed once the plugin runs".to_owned()],
+            Err(error) => vec![format!("nothing can: {error}")],
+        };
+        let grantable = advice.iter().any(|line| !line.starts_with(NOTHING));
+        let severity = match ATTACKS.binary_search(&name) {
+            Ok(_) => Severity::High,
+            Err(_) if grantable => Severity::Low,
+            Err(_) => Severity::Medium,
+        };
+        (severity, advice)
+    }
+
+    /// The same for a host call.
+    pub(crate) fn host_call(&self, name: &str) -> (Severity, Vec<String>) {
+        let Ok(parsed) = name.parse::<HostCallName>() else {
+            return (Severity::Medium, vec![format!("{NOTHING}: it is no name of a host call")]);
+        };
+        let mut steps = Vec::new();
+        if !self.requested.iter().any(|requested| requested == name) {
+            steps.push(format!("manifest: \"permissions\": {{ \"host_calls\": [\"{name}\"] }}"));
+        }
+        let granted = explain(&self.profile, self.runtime, &Question::HostCall(parsed));
+        let missing = granted.map(|explanation| explanation.advice).unwrap_or_default();
+        steps.extend(missing.into_iter().map(|line| format!("profile: {line}")));
+        if steps.is_empty() {
+            steps.push(format!("application: HostBuilder::host_call(\"{name}\", ...)"));
+        }
+        (Severity::Low, vec![steps.join(", and ")])
+    }
+}
+
+/// Advice for a profile's author, who must not forget that the manifest has to request what the profile grants.
+fn in_both_files(advice: String) -> String {
+    match advice {
+        advice if advice.starts_with(NOTHING) => advice,
+        advice if advice.contains("[[file]]") => {
+            format!("profile: {advice}, and manifest: request the path in `permissions.filesystem`")
+        }
+        advice => format!("profile: {advice}"),
+    }
+}
+
+/// How advice begins where there is none.
+const NOTHING: &str = "nothing can";
+
+/// One line: the act, who refused it and when, and what would allow it.
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.act)?;
+        if !self.arguments.is_empty() {
+            let arguments: Vec<_> = self.arguments.iter().map(|value| format!("{value:#x}")).collect();
+            write!(f, "({})", arguments.join(", "))?;
+        }
+        let layer = match self.layer {
+            Refuser::Seccomp => "seccomp",
+            Refuser::Broker => "the broker",
+        };
+        write!(f, " refused by {layer}")?;
+        if let Some(call) = &self.call {
+            write!(f, " in call `{}`", crate::text::escape(call.as_bytes()))?;
+        }
+        let severity = match self.severity {
+            Severity::Low => "low",
+            Severity::Medium => "medium",
+            Severity::High => "high",
+        };
+        write!(f, ", severity {severity}")?;
+        match self.remedy.as_slice() {
+            [] => Ok(()),
+            remedy => write!(f, "; to allow it: {}", remedy.join(", or ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hotcell_policy::Profile;
+    use hotcell_protocol::Runtime;
+
+    use super::{ATTACKS, Adviser, NOTHING, Severity};
+
+    fn adviser(profile: &str, runtime: Runtime, requested: &[&str]) -> Adviser {
+        let profile = Profile::shipped(profile).expect("it ships").expect("it is valid");
+        Adviser::new(profile, runtime, requested.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    #[test]
+    fn the_list_of_attacks_is_sorted_and_names_system_calls() {
+        assert!(ATTACKS.is_sorted());
+        let adviser = adviser("native-strict", Runtime::Native, &[]);
+        for name in ATTACKS {
+            let (_, remedy) = adviser.syscall(name, &[]);
+            assert!(!remedy.iter().any(|line| line.contains("no architecture")), "{name}: {remedy:?}");
+        }
+    }
+
+    #[test]
+    fn a_system_call_that_a_grant_covers_is_a_missing_grant() {
+        let adviser = adviser("native-strict", Runtime::Native, &[]);
+        let (severity, remedy) = adviser.syscall("openat", &[u64::MAX - 99, 0x7fff_0000, 0, 0]);
+        assert_eq!(severity, Severity::Low, "{remedy:?}");
+        assert!(remedy.iter().any(|line| line.contains("[[file]]")), "{remedy:?}");
+    }
+
+    #[test]
+    fn what_no_set_holds_is_worse_and_an_attack_is_worst() {
+        let adviser = adviser("native-strict", Runtime::Native, &[]);
+        let (severity, remedy) = adviser.syscall("socket", &[2, 1, 0]);
+        assert_eq!(severity, Severity::Medium);
+        assert!(remedy.iter().all(|line| line.starts_with(NOTHING)), "{remedy:?}");
+        assert_eq!(adviser.syscall("ptrace", &[16, 1]).0, Severity::High);
+        let (severity, remedy) = adviser.syscall("system call 7 of architecture 0x1", &[]);
+        assert_eq!((severity, remedy.len()), (Severity::Medium, 1), "of no architecture that is known");
+    }
+
+    #[test]
+    fn a_host_call_says_which_of_the_three_is_missing() {
+        let lines = |requested: &[&str], name: &str| {
+            let (severity, remedy) = adviser("native-strict", Runtime::Native, requested).host_call(name);
+            (severity, remedy.join("; "))
+        };
+        let (severity, all) = lines(&[], "weather.today");
+        assert_eq!(severity, Severity::Low);
+        assert!(all.starts_with("manifest: ") && all.contains(", and profile: host-call"), "{all}");
+        let (_, profile) = lines(&["weather.today"], "weather.today");
+        assert!(profile.starts_with("profile: "), "{profile}");
+        let (_, application) = lines(&["log"], "log");
+        assert!(application.starts_with("application: "), "{application}");
+        assert_eq!(lines(&[], "No Name").0, Severity::Medium);
+    }
+}
