@@ -43,6 +43,10 @@ pub(crate) struct Global {
     /// [default: /var/lib/hotcell/uids]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) uid_registry: Option<PathBuf>,
+    /// A cgroup v2 without processes in which workers get groups of their own, for profiles with `cgroups` [default: this
+    /// process's own groups, where they can be used]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) cgroup: Option<PathBuf>,
     /// Folder for compiled wasm [default: /var/cache/hotcell, or ~/.cache/hotcell]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,

@@ -23,6 +23,9 @@ pub(crate) async fn build(global: &Global) -> Result<Host, Outcome> {
     if let Some(folder) = &global.uid_registry {
         builder = builder.uid_registry(folder);
     }
+    if let Some(folder) = &global.cgroup {
+        builder = builder.cgroup(folder);
+    }
     for path in &global.profile {
         builder = builder.profile(read_profile(path)?);
     }

@@ -4,10 +4,11 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hotcell_policy::Profile;
+use hotcell_policy::{Platform, Profile};
 
 use crate::broker::{Handlers, HostCallContext, HostCallResult};
 use crate::budget::Budget;
+use crate::cgroup::{Groups, given, own};
 use crate::compile::{Cache, Compilers, blocking};
 use crate::error::Error;
 use crate::event::EventSender;
@@ -40,6 +41,7 @@ pub struct HostBuilder {
     handlers: Handlers,
     events: usize,
     budget: u64,
+    cgroup: Option<PathBuf>,
 }
 
 impl HostBuilder {
@@ -54,6 +56,7 @@ impl HostBuilder {
             handlers: Handlers::default(),
             events: EVENTS,
             budget: BUDGET,
+            cgroup: None,
         }
     }
 
@@ -130,20 +133,32 @@ impl HostBuilder {
         self
     }
 
+    /// A cgroup of version 2 in which the host makes groups for its workers, as root or where it was delegated to this
+    /// user; no process may be in it. Default: version 1 where this process's own groups are writable, and version 2 where
+    /// its own group passes controllers on.
+    ///
+    /// Only profiles with `cgroups` use it.
+    pub fn cgroup(mut self, folder: impl Into<PathBuf>) -> HostBuilder {
+        self.cgroup = Some(folder.into());
+        self
+    }
+
     /// Starts the launcher. Needs a tokio runtime with time and I/O.
     ///
     /// # Errors
     /// hotcell's programs are not found or not trustworthy, or a folder cannot be used.
     pub async fn build(self) -> Result<Host, Error> {
-        let HostBuilder { worker, state, cache, cache_bound, registry, profiles, handlers, events, budget } =
-            self;
+        let HostBuilder { worker, state, cache, cache_bound, registry, profiles, handlers, .. } = self;
+        let HostBuilder { events, budget, cgroup, .. } = self;
         let state = folder_or(state, "/var/lib/hotcell", ".local/state/hotcell")?;
         let cache = folder_or(cache, "/var/cache/hotcell", ".cache/hotcell")?;
         let uids = registry.clone();
-        let (programs, cache, platform, identity) = blocking(move || {
-            let platform = platform()?;
+        let (programs, cache, platform, identity, groups) = blocking(move || {
+            let groups = groups(cgroup.as_deref())?;
+            let platform = Platform { cgroups: groups.controllers(), ..platform()? };
             let identity = compiler_identity(platform.root, &uids)?;
-            Ok((Programs::find(worker.as_deref())?, Cache::open(&cache, cache_bound)?, platform, identity))
+            let cache = Cache::open(&cache, cache_bound)?;
+            Ok((Programs::find(worker.as_deref())?, cache, platform, identity, Arc::new(groups)))
         })
         .await?;
         let (launcher, buried) = Launcher::start(programs).await?;
@@ -152,6 +167,7 @@ impl HostBuilder {
             events: EventSender::new(events),
             places: Arc::new(Places::new(state)),
             budget: Budget::new(budget),
+            groups,
         };
         let compilers = Compilers::new(cache, platform.clone(), identity);
         Ok(Host::from_parts(Parts {
@@ -164,6 +180,15 @@ impl HostBuilder {
             buried,
         }))
     }
+}
+
+fn groups(named: Option<&Path>) -> Result<Groups, Error> {
+    let places = match named {
+        Some(folder) => given(folder)
+            .map_err(|source| Error::io(format!("use the cgroup {}", folder.display()), source))?,
+        None => own(),
+    };
+    Groups::new(places).map_err(|source| Error::io("find the start time of this process", source))
 }
 
 fn compiler_identity(root: bool, registry: &Registry) -> Result<Option<Identity>, Error> {

@@ -1,6 +1,6 @@
 //! What this kernel and user provide, layer by layer, and which shipped profiles can start here.
 
-use hotcell_policy::{Manifest, Platform, Profile, compile, resolve};
+use hotcell_policy::{Controller, Manifest, Platform, Profile, compile, resolve};
 use hotcell_protocol::Runtime;
 use serde::Serialize;
 
@@ -91,6 +91,7 @@ fn layers(platform: &Platform) -> Vec<Layer> {
         },
         identity(platform.root),
         namespaces(platform),
+        cgroups(platform),
     ]
 }
 
@@ -132,6 +133,25 @@ fn namespaces(platform: &Platform) -> Layer {
         detail: found(there, how),
         since: "Linux 3.8",
         advice: "allow user namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns), or run as root",
+    }
+}
+
+fn cgroups(platform: &Platform) -> Layer {
+    let names: Vec<_> = platform.cgroups.iter().map(|controller| controller.name()).collect();
+    let (status, detail) = match names.len() {
+        0 => (
+            LayerStatus::Absent,
+            "no controller is writable for this host; rlimits bound its workers".to_owned(),
+        ),
+        len if len < Controller::ALL.len() => (LayerStatus::Partial, names.join(", ")),
+        _ => (LayerStatus::Present, names.join(", ")),
+    };
+    Layer {
+        name: "cgroups",
+        status,
+        detail,
+        since: "version 1, or Linux 4.5 for version 2",
+        advice: "only profiles with `cgroups` need it: run the host as root with cgroup v1, or in a delegated cgroup v2 (systemd: Delegate=yes), or name one with --cgroup",
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Exit {
     pub cause: ExitCause,
     /// The limit that explains it, where one does.
     pub limit: Option<Limit>,
+    /// What held that limit.
+    pub mechanism: Option<Mechanism>,
     /// Largest resident set, in bytes; 0 where nobody could reap the process.
     pub max_rss: u64,
     /// User and system CPU time; 0 where nobody could reap the process.
@@ -86,6 +88,27 @@ pub enum Limit {
     State,
 }
 
+/// What held a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mechanism {
+    /// setrlimit(2): the kernel's signal says so, or what the worker had used at its end.
+    Rlimit,
+    /// The worker's cgroup: the kernel counted a kill for want of memory there.
+    Cgroup,
+    /// The wasm runtime, as the worker says.
+    Runtime,
+}
+
+/// What a worker used and did, beside how it ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Used {
+    pub(crate) usage: Usage,
+    /// The kernel killed in the worker's cgroup for want of memory.
+    pub(crate) starved: bool,
+    pub(crate) violations: u64,
+}
+
 /// A worker that ends abnormally with this share of its memory limit resident is taken to have run out of it.
 const MEMORY_SHARE: (u64, u64) = (7, 8);
 
@@ -97,13 +120,14 @@ impl Exit {
     pub(crate) fn judge(
         noted: Option<ExitCause>,
         status: Option<WaitStatus>,
-        usage: Usage,
+        used: Used,
         limits: &Limits,
-        violations: u64,
     ) -> Exit {
-        let limit = limit_of(noted.as_ref(), status, usage, limits);
+        let Used { usage, violations, .. } = used;
+        let (limit, mechanism) = limit_of(noted.as_ref(), status, used, limits).unzip();
         let cause = noted.unwrap_or_else(|| cause_of(status));
-        Exit { cause, limit, max_rss: usage.max_rss, cpu: Duration::from_micros(usage.cpu_us), violations }
+        let (max_rss, cpu) = (usage.max_rss, Duration::from_micros(usage.cpu_us));
+        Exit { cause, limit, mechanism, max_rss, cpu, violations }
     }
 
     /// What this end means to the caller of a call that it cut off.
@@ -135,24 +159,28 @@ fn cause_of(status: Option<WaitStatus>) -> ExitCause {
 fn limit_of(
     noted: Option<&ExitCause>,
     status: Option<WaitStatus>,
-    usage: Usage,
+    Used { usage, starved, .. }: Used,
     limits: &Limits,
-) -> Option<Limit> {
+) -> Option<(Limit, Mechanism)> {
     if let Some(ExitCause::Trap { kind, .. }) = noted {
-        return (*kind == TrapKind::Limit).then_some(Limit::Memory);
+        return (*kind == TrapKind::Limit).then_some((Limit::Memory, Mechanism::Runtime));
     }
     if noted.is_some() {
         return None;
     }
     let cpu_used = usage.cpu_us / 1000 >= limits.cpu_ms / CPU_SHARE.1 * CPU_SHARE.0;
     let memory_used = usage.max_rss >= limits.memory / MEMORY_SHARE.1 * MEMORY_SHARE.0;
-    match status {
-        Some(WaitStatus::Signaled { signal: libc::SIGXCPU }) => Some(Limit::Cpu),
-        Some(WaitStatus::Signaled { signal: libc::SIGKILL }) if cpu_used => Some(Limit::Cpu),
-        Some(WaitStatus::Signaled { signal: libc::SIGXFSZ }) => Some(Limit::FileSize),
-        Some(_) if memory_used => Some(Limit::Memory),
-        _ => None,
-    }
+    let limit = match status {
+        Some(WaitStatus::Signaled { signal: libc::SIGKILL }) if starved => {
+            return Some((Limit::Memory, Mechanism::Cgroup));
+        }
+        Some(WaitStatus::Signaled { signal: libc::SIGXCPU }) => Limit::Cpu,
+        Some(WaitStatus::Signaled { signal: libc::SIGKILL }) if cpu_used => Limit::Cpu,
+        Some(WaitStatus::Signaled { signal: libc::SIGXFSZ }) => Limit::FileSize,
+        Some(_) if memory_used => Limit::Memory,
+        _ => return None,
+    };
+    Some((limit, Mechanism::Rlimit))
 }
 
 /// The name of a signal number on this system, or its number in words.
@@ -186,8 +214,10 @@ fn signal_name(number: i32) -> String {
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.cause)?;
-        if let Some(limit) = self.limit {
-            write!(f, " ({limit} limit)")?;
+        match (self.limit, self.mechanism) {
+            (Some(limit), Some(Mechanism::Cgroup)) => write!(f, " ({limit} limit, by its cgroup)")?,
+            (Some(limit), _) => write!(f, " ({limit} limit)")?,
+            (None, _) => {}
         }
         match self.violations {
             0 => Ok(()),
@@ -233,7 +263,7 @@ impl fmt::Display for Limit {
 mod tests {
     use hotcell_protocol::{Limits, Usage, WaitStatus};
 
-    use super::{Class, Exit, ExitCause, Limit};
+    use super::{Class, Exit, ExitCause, Limit, Mechanism, Used};
 
     fn limits() -> Limits {
         Limits {
@@ -256,7 +286,8 @@ mod tests {
     }
 
     fn judge(noted: Option<ExitCause>, status: WaitStatus, max_rss: u64, cpu_us: u64) -> Exit {
-        Exit::judge(noted, Some(status), Usage { max_rss, cpu_us }, &limits(), 0)
+        let usage = Usage { max_rss, cpu_us };
+        Exit::judge(noted, Some(status), Used { usage, ..Used::default() }, &limits())
     }
 
     #[test]
@@ -286,8 +317,18 @@ mod tests {
     }
 
     #[test]
+    fn a_kill_for_want_of_memory_in_its_group_is_told_as_such() {
+        let killed = Some(WaitStatus::Signaled { signal: libc::SIGKILL });
+        let judged = |starved| Exit::judge(None, killed, Used { starved, ..Used::default() }, &limits());
+        let exit = judged(true);
+        assert_eq!((exit.limit, exit.mechanism), (Some(Limit::Memory), Some(Mechanism::Cgroup)));
+        assert_eq!(exit.to_string(), "killed by SIGKILL (9) (memory limit, by its cgroup)");
+        assert_eq!(judged(false).limit, None, "control");
+    }
+
+    #[test]
     fn an_unknown_end_is_said_to_be_unknown() {
-        let exit = Exit::judge(None, None, Usage::default(), &limits(), 3);
+        let exit = Exit::judge(None, None, Used { violations: 3, ..Used::default() }, &limits());
         assert_eq!(exit.to_string(), "ended for an unknown cause, after 3 violations");
     }
 }

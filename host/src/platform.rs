@@ -1,6 +1,6 @@
 //! What this machine can enforce, found out by asking its kernel.
 
-use hotcell_policy::{Arch, Platform, PolicyError};
+use hotcell_policy::{Arch, Controller, Platform, PolicyError};
 use rustix::thread::CapabilitySet;
 
 use crate::class::Class;
@@ -33,8 +33,16 @@ pub fn platform() -> Result<Platform, Error> {
         root,
         namespaces: root && namespaces(false),
         user_namespaces: !root && namespaces(true),
+        cgroups: controllers(),
         kernel: kernel(),
     })
+}
+
+/// The cgroup controllers that a host uses here unless it is given a group.
+fn controllers() -> Vec<Controller> {
+    let places = crate::cgroup::own();
+    let has = |controller: &Controller| places.iter().any(|place| place.controllers.contains(controller));
+    Controller::ALL.into_iter().filter(has).collect()
 }
 
 fn is_root() -> bool {

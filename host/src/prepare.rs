@@ -109,6 +109,7 @@ pub(crate) async fn prepare(
         subject: subject(&manifest),
         image: if native { Image::Native } else { Image::Wasm },
         orders: plan.orders.clone(),
+        cgroups: plan.cgroups.clone(),
         artifact,
         package: folder,
         config,

@@ -205,7 +205,8 @@ mod tests {
 
     fn class(step: Step) -> Class {
         let cause = ExitCause::StartFailed { step, errno: 38, detail: "no".to_owned() };
-        let exit = Exit { cause, limit: None, max_rss: 0, cpu: Duration::ZERO, violations: 0 };
+        let exit =
+            Exit { cause, limit: None, mechanism: None, max_rss: 0, cpu: Duration::ZERO, violations: 0 };
         Failed::Ended(exit).into_error("p", "p.so").class()
     }
 

@@ -2,13 +2,15 @@
 
 use hotcell_protocol::Orders;
 
-use crate::{Arch, Platform};
+use crate::{Arch, Controller, Platform};
 
 /// A policy compiled for one platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// What crosses to the worker.
     pub orders: Orders,
+    /// What the host bounds by cgroups, in the order of [`Controller::ALL`].
+    pub cgroups: Vec<CgroupLimit>,
     /// The platform that it is for.
     pub platform: Platform,
     /// What the plan says in words, in order.
@@ -25,6 +27,15 @@ impl Plan {
     pub fn absent(&self) -> impl Iterator<Item = &str> {
         self.facts.iter().filter(|fact| fact.topic == Topic::Absent).map(|fact| fact.text.as_str())
     }
+}
+
+/// A bound that the host puts on the cgroup of one worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CgroupLimit {
+    /// The controller.
+    pub controller: Controller,
+    /// Bytes, tasks, or percent of one processor.
+    pub value: u64,
 }
 
 /// One line of a plan.
@@ -47,6 +58,8 @@ pub enum Topic {
     Limit,
     /// setrlimit(2).
     Rlimit,
+    /// cgroups(7).
+    Cgroup,
     /// unshare(2), uid, dumpable.
     Process,
     /// Landlock rights.

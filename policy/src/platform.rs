@@ -48,6 +48,31 @@ impl fmt::Display for Arch {
     }
 }
 
+/// A cgroup controller that bounds a worker from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Controller {
+    /// All memory that the kernel charges to the worker: private, shared, page tables, pipes and sockets.
+    Memory,
+    /// Processes and threads.
+    Pids,
+    /// Time on processors.
+    Cpu,
+}
+
+impl Controller {
+    /// All of them.
+    pub const ALL: [Controller; 3] = [Controller::Memory, Controller::Pids, Controller::Cpu];
+
+    /// The kernel's name of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Controller::Memory => "memory",
+            Controller::Pids => "pids",
+            Controller::Cpu => "cpu",
+        }
+    }
+}
+
 /// The facts of a machine that a plan depends on. The host probes them; tests make them up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Platform {
@@ -65,6 +90,8 @@ pub struct Platform {
     pub namespaces: bool,
     /// An ordinary user may do the same through a user namespace.
     pub user_namespaces: bool,
+    /// The cgroup controllers with which this host may bound its workers.
+    pub cgroups: Vec<Controller>,
     /// Kernel version, for messages only: features decide.
     pub kernel: (u32, u32),
 }

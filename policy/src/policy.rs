@@ -2,13 +2,13 @@
 
 use hotcell_protocol::{FileAccess, Launch, Limits, Namespace, Runtime};
 
-use crate::PolicyError;
 use crate::error::runtime_name;
 use crate::manifest::{Located, Manifest};
 use crate::names::{GrantPath, HostCallName};
 use crate::profile::{FileRule, Profile};
 use crate::seccomp::SyscallSet;
 use crate::units::Size;
+use crate::{Controller, PolicyError};
 
 /// The source of what no profile says.
 pub(crate) const BUILT_IN: &str = "built-in";
@@ -24,6 +24,7 @@ pub struct Policy {
     pub(crate) launch: (Launch, String),
     pub(crate) landlock: u32,
     pub(crate) namespaces: Vec<(Namespace, String)>,
+    pub(crate) cgroups: Vec<(Controller, String)>,
     pub(crate) limits: Limits,
     pub(crate) limits_source: String,
     /// The limits for which the manifest asks for less than the profile grants, and where.
@@ -144,6 +145,7 @@ fn base(profile: &Profile, runtime: Runtime, plugin: String) -> Result<Policy, P
         launch: profile.launch.clone().unwrap_or_else(|| (usual, BUILT_IN.to_owned())),
         landlock: profile.landlock,
         namespaces: profile.namespaces.clone(),
+        cgroups: profile.cgroups.clone(),
         limits: profile.limits.clone(),
         limits_source: profile.limits_source.clone(),
         narrowed: Vec::new(),

@@ -38,6 +38,7 @@ fn word(topic: Topic) -> &'static str {
         Topic::Plan => "plan",
         Topic::Limit => "limit",
         Topic::Rlimit => "rlimit",
+        Topic::Cgroup => "cgroup",
         Topic::Process => "process",
         Topic::Landlock => "landlock",
         Topic::File => "file",

@@ -36,6 +36,8 @@ pub struct Evidence {
     pub statement: Statement,
     /// Process id.
     pub pid: u32,
+    /// The cgroup controllers that bound it by a group of its own.
+    pub cgroups: Vec<String>,
     /// Real, effective, saved and file-system uid, all equal.
     pub uid: u32,
     /// The same of the gid.

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use hotcell_policy::{Arch, Manifest, Plan, Platform, Policy, Profile, compile, render, resolve};
+use hotcell_policy::{Arch, Controller, Manifest, Plan, Platform, Policy, Profile, compile, render, resolve};
 use hotcell_protocol::{Orders, PACKET_MAX, Runtime, codec};
 use serde_json::Value;
 
@@ -155,6 +155,7 @@ fn platform(root: bool) -> Platform {
         root,
         namespaces: root,
         user_namespaces: true,
+        cgroups: Controller::ALL.to_vec(),
         kernel: (6, 18),
     }
 }

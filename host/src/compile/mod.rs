@@ -135,6 +135,7 @@ impl Compilers {
             subject: subject.to_owned(),
             image: Image::Compiler,
             orders: compiler_plan(&self.platform)?.orders,
+            cgroups: Vec::new(),
             artifact: Arc::clone(module),
             package: None,
             config: None,

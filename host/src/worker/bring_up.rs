@@ -141,10 +141,22 @@ impl Worker {
         let status =
             read_status(self.process.pid(), pidfd.get_ref()).map_err(host("read a worker's status"))?;
         let checked = expected.check(statement, self.process.pid(), &status);
-        let evidence = checked.map_err(|what| self.mismatch(&what))?;
+        let mut evidence = checked.map_err(|what| self.mismatch(&what))?;
+        evidence.cgroups = self.check_group()?;
         let placement = Placement::new(self.process.pid(), pidfd, !self.blueprint.spin.is_zero());
         self.line.iter_mut().for_each(|line| *line.placement() = placement.clone());
         Ok(evidence)
+    }
+
+    /// The controllers that bound it, if they are all that were ordered.
+    fn check_group(&self) -> Result<Vec<String>, StartFault> {
+        let Some(group) = &self.group else { return Ok(Vec::new()) };
+        let bounds = group.bounds(self.process.pid()).map_err(host("read a worker's cgroups"))?;
+        let ordered = self.blueprint.cgroups.iter().map(|limit| limit.controller);
+        if !ordered.eq(bounds.iter().copied()) {
+            return Err(self.mismatch("its cgroups are not as ordered"));
+        }
+        Ok(bounds.iter().map(|controller| controller.name().to_owned()).collect())
     }
 
     fn mismatch(&self, what: &str) -> StartFault {

@@ -50,6 +50,7 @@ impl Expected<'_> {
             seccomp_filters: status.number("Seccomp_filters").unwrap_or(1),
             threads: status.number("Threads")?,
             pid,
+            cgroups: Vec::new(),
             statement,
         };
         let said = &evidence.statement;

@@ -15,14 +15,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hotcell_policy::CgroupLimit;
 use hotcell_protocol::{CallId, Channel, Generation, Image, Orders, Runtime, ring};
 use tokio::task::AbortHandle;
 
 use crate::broker::{Answer, Broker, HostCallContext};
 use crate::budget::Budget;
+use crate::cgroup::{Group, Groups};
+use crate::compile::blocking;
 use crate::error::Error;
 use crate::event::{EventKind, EventSender};
-use crate::exit::{Exit, ExitCause};
+use crate::exit::{Exit, ExitCause, Used};
 use crate::identity::Identity;
 use crate::launcher::{Launcher, Process, SpawnRequest};
 use crate::log::Logger;
@@ -30,6 +33,7 @@ use crate::package::artifact::Sealed;
 use crate::places::{Places, Scratch};
 use crate::reentry::Chain;
 use crate::stdio::{CommandIo, Pumps, connect, silence};
+use crate::sys::pidfd::lives;
 use crate::violation::Adviser;
 pub(crate) use bells::{Bells, stirs_within};
 pub(crate) use bring_up::StartFault;
@@ -56,6 +60,7 @@ pub(crate) struct Blueprint {
     pub(crate) subject: String,
     pub(crate) image: Image,
     pub(crate) orders: Orders,
+    pub(crate) cgroups: Vec<CgroupLimit>,
     pub(crate) artifact: Arc<Sealed>,
     pub(crate) package: Option<PathBuf>,
     pub(crate) config: Option<String>,
@@ -73,6 +78,7 @@ pub(crate) struct Surroundings {
     pub(crate) events: EventSender,
     pub(crate) places: Arc<Places>,
     pub(crate) budget: Budget,
+    pub(crate) groups: Arc<Groups>,
 }
 
 /// What differs between the workers of one plugin.
@@ -103,6 +109,7 @@ pub(crate) struct Worker {
     surroundings: Surroundings,
     particulars: Particulars,
     scratch: Option<Scratch>,
+    group: Option<Group>,
 }
 
 /// A task that ends with its owner.
@@ -142,6 +149,7 @@ impl Worker {
         let request = SpawnRequest { image: blueprint.image, launch: orders.launch, descriptors };
         let process = surroundings.launcher.spawn(request).await?;
         bells.belong_to(process.shared_pidfd());
+        let group = enter_group(surroundings, blueprint, &process).await?;
         let (generation_word, limit) = (Generation(generation), orders.limits.message);
         let line = Line::new(ends, generation_word, limit, surroundings.budget.clone());
         let events = surroundings.events.clone();
@@ -159,6 +167,7 @@ impl Worker {
             surroundings: surroundings.clone(),
             particulars,
             scratch: places.scratch,
+            group,
         })
     }
 
@@ -314,12 +323,16 @@ impl Worker {
             tracing::error!(target: "hotcell::worker", plugin = %self.blueprint.plugin, "a killed worker does not end");
         }
         let _ = tokio::time::timeout(DRAIN_TIME, self.pumps.drained()).await;
-        let Worker { process, record, blueprint, surroundings, particulars, scratch, supervisor, .. } = self;
+        let Worker {
+            process, record, blueprint, surroundings, particulars, scratch, supervisor, group, ..
+        } = self;
         drop(supervisor);
         let end = process.end().await;
         drop(scratch);
-        let exit =
-            Exit::judge(record.cause(), end.status, end.usage, &blueprint.orders.limits, record.violations());
+        let starved = group.as_ref().is_some_and(|group| group.memory_kills() > 0);
+        drop(group);
+        let usage = Used { usage: end.usage, starved, violations: record.violations() };
+        let exit = Exit::judge(record.cause(), end.status, usage, &blueprint.orders.limits);
         if exit.cause == (ExitCause::Violation { syscall: None }) {
             record.kernel_violation();
         }
@@ -335,6 +348,30 @@ impl Worker {
         self.process.ended().await;
         self.pumps.drained().await;
     }
+}
+
+/// Puts a worker into a group of its own while it confines itself, if its plan bounds it so.
+async fn enter_group(
+    surroundings: &Surroundings,
+    blueprint: &Blueprint,
+    process: &Process,
+) -> Result<Option<Group>, Error> {
+    if blueprint.cgroups.is_empty() {
+        return Ok(None);
+    }
+    let (groups, limits) = (Arc::clone(&surroundings.groups), blueprint.cgroups.clone());
+    let (pid, pidfd) = (process.pid(), process.shared_pidfd());
+    let failed = |source| Error::io("bound a worker by a cgroup", source);
+    let entered = blocking(move || {
+        let group = groups.make(&limits).map_err(failed)?;
+        group.enter(pid).map_err(failed)?;
+        // Whose number it was while it lives.
+        match lives(pidfd.get_ref()) {
+            true => Ok(Some(group)),
+            false => Err(failed(std::io::ErrorKind::NotFound.into())),
+        }
+    });
+    entered.await
 }
 
 /// Whose host calls are answered, and where what is refused is recorded.

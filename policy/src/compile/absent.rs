@@ -2,7 +2,7 @@
 
 use hotcell_protocol::{FileAccess, Runtime};
 
-use crate::{Platform, Policy};
+use crate::{Controller, Platform, Policy};
 
 const TRUNCATE: u32 = 3;
 const NETWORK: u32 = 4;
@@ -24,10 +24,7 @@ pub(super) fn lines(policy: &Policy, platform: &Platform) -> Vec<String> {
         "mount and PID namespaces: Landlock decides about paths, and no set holds kill or ptrace".to_owned(),
     );
     lines.extend(files(policy));
-    lines.push("memory cgroup: rlimits bound private memory, and no set lets a plugin make shared memory, pipes or memfds".to_owned());
-    lines.push(
-        "cpu-share: no CPU cgroup; `cpu` and `call` bound the time, and the scheduler shares it".to_owned(),
-    );
+    lines.extend(cgroups(policy).map(str::to_owned));
     lines.push(violations(policy.runtime).to_owned());
     lines
 }
@@ -66,6 +63,22 @@ fn files(policy: &Policy) -> Vec<String> {
         lines.push("metadata while the library loads: names, sizes and times can be asked for (stat) until it is loaded".to_owned());
     }
     lines
+}
+
+/// What only a cgroup bounds, where the profile does not ask for it.
+fn cgroups(policy: &Policy) -> impl Iterator<Item = &'static str> {
+    let lines = [
+        (
+            Controller::Memory,
+            "memory cgroup: rlimits bound private memory, and no set lets a plugin make shared memory, pipes or memfds",
+        ),
+        (
+            Controller::Cpu,
+            "cpu-share: no CPU cgroup; `cpu` and `call` bound the time, and the scheduler shares it",
+        ),
+    ];
+    let asked: Vec<Controller> = policy.cgroups.iter().map(|(controller, _)| *controller).collect();
+    lines.into_iter().filter(move |(controller, _)| !asked.contains(controller)).map(|(_, line)| line)
 }
 
 fn violations(runtime: Runtime) -> &'static str {

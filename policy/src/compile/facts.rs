@@ -5,18 +5,24 @@ use hotcell_protocol::{Launch, Namespace, Orders, Resource, Rlimit, Runtime};
 use super::process::namespace_name;
 use super::{absent, filters, landlock, rlimits};
 use crate::error::runtime_name;
-use crate::plan::{Fact, Topic};
+use crate::plan::{CgroupLimit, Fact, Topic};
 use crate::policy::{BUILT_IN, rights};
 use crate::profile::written;
 use crate::seccomp::{Action, Answer, Rule, Stage, SyscallSet, syscall_number};
-use crate::units::Size;
-use crate::{Arch, Platform, Policy};
+use crate::units::{Share, Size};
+use crate::{Arch, Controller, Platform, Policy};
 
-pub(super) fn write(policy: &Policy, platform: &Platform, orders: &Orders) -> Vec<Fact> {
+pub(super) fn write(
+    policy: &Policy,
+    platform: &Platform,
+    orders: &Orders,
+    cgroups: &[CgroupLimit],
+) -> Vec<Fact> {
     let mut facts = Vec::new();
     head(&mut facts, policy, platform);
     limits(&mut facts, policy);
     rlimit_facts(&mut facts, policy, platform);
+    cgroup_facts(&mut facts, policy, cgroups);
     process(&mut facts, policy, orders);
     landlock_facts(&mut facts, policy, orders);
     for (file, source) in orders.files.iter().zip(policy.files.iter().map(|file| &file.source)) {
@@ -86,6 +92,21 @@ fn rlimit_text(Rlimit { resource, value }: Rlimit) -> String {
         Resource::RtTime => format!("realtime-time {value}"),
         Resource::SigPending => format!("pending-signals {value}"),
         Resource::Locks => format!("locks {value}"),
+    }
+}
+
+fn cgroup_facts(facts: &mut Vec<Fact>, policy: &Policy, cgroups: &[CgroupLimit]) {
+    for CgroupLimit { controller, value } in cgroups {
+        let text = match controller {
+            Controller::Memory => format!("memory {}, swap included", Size(*value)),
+            Controller::Pids => format!("pids {value}"),
+            Controller::Cpu => {
+                format!("cpu {} of a processor", Share(u32::try_from(*value).unwrap_or(u32::MAX)))
+            }
+        };
+        let asked = policy.cgroups.iter().find(|(known, _)| known == controller);
+        let source = asked.map_or_else(String::new, |(_, profile)| format!("{profile} cgroups"));
+        add(facts, Topic::Cgroup, text, source);
     }
 }
 

@@ -3,6 +3,7 @@
 //! What the kernel cannot enforce is refused in words, or, where something else carries it, printed as `absent`.
 
 mod absent;
+mod cgroups;
 mod facts;
 mod filters;
 mod landlock;
@@ -27,6 +28,7 @@ pub fn compile(policy: &Policy, platform: &Platform) -> Result<Plan, PolicyError
     refuse_unbuilt(policy)?;
     let landlock = landlock::compile(policy, platform)?;
     let namespaces = process::namespaces(policy, platform)?;
+    let cgroups = cgroups::compile(policy, platform)?;
     let compiled = filters::compile(policy, platform)?;
     let orders = Orders {
         runtime: policy.runtime,
@@ -41,8 +43,8 @@ pub fn compile(policy: &Policy, platform: &Platform) -> Result<Plan, PolicyError
         files: landlock::guest_files(policy)?,
         host_calls: policy.host_calls.iter().map(|(name, _)| name.to_string()).collect(),
     };
-    let facts = facts::write(policy, platform, &orders);
-    Ok(Plan { orders, platform: platform.clone(), facts })
+    let facts = facts::write(policy, platform, &orders, &cgroups);
+    Ok(Plan { orders, cgroups, platform: platform.clone(), facts })
 }
 
 /// The plan of hotcell's own compiler, which no manifest and no profile of a user can change.

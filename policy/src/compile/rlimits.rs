@@ -11,7 +11,7 @@ use crate::{Platform, Policy};
 const WASM_RESERVATION: u64 = 16 << 30;
 
 /// Private writable memory of the wasm runtime itself and of the module's data.
-const WASM_RUNTIME: u64 = 64 << 20;
+pub(super) const WASM_RUNTIME: u64 = 64 << 20;
 
 /// Descriptors of the worker itself: three standard ones, two channels, artifact, output, its status, the ruleset and a
 /// path while it confines itself, and the event loop of a WASI runtime.

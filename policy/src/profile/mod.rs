@@ -12,6 +12,7 @@ use hotcell_protocol::{FileAccess, Launch, Limits, Namespace, Runtime};
 pub(crate) use limits::{INSTANCES_MAX, written};
 pub(crate) use read::{KEYS, LANDLOCK_FOR_FILES};
 
+use crate::Controller;
 use crate::input::{Document, ParseError};
 use crate::names::{GrantPath, HostCallName, ProfileName};
 use crate::seccomp::SyscallSet;
@@ -27,6 +28,8 @@ pub struct Profile {
     pub(crate) landlock: u32,
     /// With the name of the profile that asks for it.
     pub(crate) namespaces: Vec<(Namespace, String)>,
+    /// The same.
+    pub(crate) cgroups: Vec<(Controller, String)>,
     pub(crate) limits: Limits,
     pub(crate) limits_source: String,
     pub(crate) sets: Vec<SyscallSet>,

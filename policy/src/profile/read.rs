@@ -3,13 +3,14 @@
 use hotcell_protocol::{FileAccess, Launch, Namespace, Runtime};
 
 use super::{FileRule, HostCallRule, Profile, Reasons, limits, shipped};
+use crate::Controller;
 use crate::error::runtime_name;
 use crate::input::{Document, Field, Fields, ParseError, read_toml};
 use crate::names::{GrantPath, HostCallName, ProfileName};
 use crate::seccomp::{Granted, SyscallSet};
 
 /// The keys of a profile.
-pub(crate) const KEYS: [&str; 11] = [
+pub(crate) const KEYS: [&str; 12] = [
     "schema",
     "summary",
     "runtime",
@@ -17,6 +18,7 @@ pub(crate) const KEYS: [&str; 11] = [
     "launch",
     "landlock",
     "namespaces",
+    "cgroups",
     "syscalls",
     "limits",
     "file",
@@ -24,7 +26,7 @@ pub(crate) const KEYS: [&str; 11] = [
 ];
 
 /// Grants of the design that no worker can be given yet.
-pub(super) const UNBUILT: [&str; 6] = ["connect", "listen", "spawn", "storage", "cgroup", "enforcement"];
+pub(super) const UNBUILT: [&str; 5] = ["connect", "listen", "spawn", "storage", "enforcement"];
 
 /// The first Landlock ABI that governs truncation: before it, a granted read empties a file.
 pub(crate) const LANDLOCK_FOR_FILES: u32 = 3;
@@ -93,6 +95,7 @@ fn fresh(
         launch: None,
         landlock,
         namespaces: Vec::new(),
+        cgroups: Vec::new(),
         limits: limits::read(&fields.required("limits")?)?,
         sets: Vec::new(),
         files: Vec::new(),
@@ -161,6 +164,12 @@ fn add_grants(fields: &Fields<'_>, profile: &mut Profile) -> Result<(), ParseErr
     if let Some(field) = fields.optional("namespaces") {
         for namespace in distinct(&field, |item| item.choice(&NAMESPACES))? {
             add(&mut profile.namespaces, (namespace, source.clone()), |(known, _)| *known == namespace);
+        }
+    }
+    if let Some(field) = fields.optional("cgroups") {
+        let choices = Controller::ALL.map(|controller| (controller.name(), controller));
+        for controller in distinct(&field, |item| item.choice(&choices))? {
+            add(&mut profile.cgroups, (controller, source.clone()), |(known, _)| *known == controller);
         }
     }
     if let Some(field) = fields.optional("syscalls") {

@@ -7,12 +7,12 @@ use serde_json::json;
 
 use super::calls::{Asking, Rules, Source, allowing, answering, terms_of, written, written_call};
 use super::inclusion::{Call, outside};
-use crate::Policy;
 use crate::compile::{namespace_name, rule_text};
 use crate::error::runtime_name;
 use crate::policy::{FileGrant, rights};
 use crate::profile::{FileRule, HostCallRule, Profile, Reasons, written as written_limits};
 use crate::seccomp::Stage;
+use crate::{Controller, Policy};
 
 /// Whether a difference gives a plugin more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +42,7 @@ pub struct Difference {
     pub mark: Mark,
     /// The runtimes for which it holds.
     pub runtimes: Vec<Runtime>,
-    /// What it is about: `runtime`, `launch`, `landlock`, `namespace`, `limit`, `file`, `host-call` or `syscall`.
+    /// What it is about: `runtime`, `launch`, `landlock`, `namespace`, `cgroup`, `limit`, `file`, `host-call` or `syscall`.
     pub topic: &'static str,
     /// The difference in words.
     pub text: String,
@@ -115,6 +115,7 @@ fn between(old: &Profile, new: &Profile, was: &Policy, is: &Policy) -> Vec<Diffe
     all.extend(launch(was.launch.0, is.launch.0));
     all.extend(landlock(was.landlock, is.landlock));
     all.extend(namespaces(was, is));
+    all.extend(cgroups(was, is));
     all.extend(limits(&was.limits, &is.limits));
     all.extend(files(&old.files, &new.files));
     all.extend(host_calls(&old.host_calls, &new.host_calls));
@@ -148,6 +149,19 @@ fn namespaces(was: &Policy, is: &Policy) -> Vec<Difference> {
     let mut all = only(was, is, Mark::Widens, "is the host's, and was one apart");
     all.extend(only(is, was, Mark::Narrows, "is one apart, and was the host's"));
     all
+}
+
+fn cgroups(was: &Policy, is: &Policy) -> Vec<Difference> {
+    let has = |policy: &Policy, wanted| policy.cgroups.iter().any(|(known, _)| *known == wanted);
+    let change = |controller: Controller| {
+        let (mark, word) = match (has(was, controller), has(is, controller)) {
+            (true, false) => (Mark::Widens, "is not bounded by a cgroup any more"),
+            (false, true) => (Mark::Narrows, "is bounded by a cgroup"),
+            _ => return None,
+        };
+        Some(Difference::new(mark, "cgroup", format!("{} {word}", controller.name())))
+    };
+    Controller::ALL.into_iter().filter_map(change).collect()
 }
 
 /// Every limit as a number, in the order of [`written_limits`].

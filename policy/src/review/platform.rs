@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use crate::compile::{KERNELS, LANDLOCK_ABI_MAX};
-use crate::{Arch, Platform};
+use crate::{Arch, Controller, Platform};
 
 /// A platform that is not one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,8 +20,8 @@ const SECCOMP: [(u32, u32); 2] = [(4, 14), (5, 5)];
 
 /// `user,kernel=6.1`: who runs the host, and what the machine has.
 ///
-/// What is left out is as on a new machine: root, Linux 6.18, x86_64, and every feature that the kernel can have;
-/// `landlock` is the kernel's ABI unless it is said.
+/// What is left out is as on a new machine: root, Linux 6.18, x86_64, and every feature that the kernel can have, for
+/// root with cgroups; `landlock` is the kernel's ABI unless it is said.
 impl FromStr for Platform {
     type Err = PlatformError;
 
@@ -48,6 +48,7 @@ impl FromStr for Platform {
             root,
             namespaces: root,
             user_namespaces: !root,
+            cgroups: if root { Controller::ALL.to_vec() } else { Vec::new() },
             kernel,
         })
     }

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hotcell_policy::{Arch, Manifest, Platform, Profile};
+use hotcell_policy::{Arch, Controller, Manifest, Platform, Profile};
 
 /// The repository.
 pub(crate) fn root() -> PathBuf {
@@ -45,13 +45,14 @@ pub(crate) fn root_platform() -> Platform {
         root: true,
         namespaces: true,
         user_namespaces: true,
+        cgroups: Controller::ALL.to_vec(),
         kernel: (6, 18),
     }
 }
 
 /// The same machine, and a host run by an ordinary user.
 pub(crate) fn user_platform() -> Platform {
-    Platform { root: false, namespaces: false, ..root_platform() }
+    Platform { root: false, namespaces: false, cgroups: Vec::new(), ..root_platform() }
 }
 
 /// A shipped profile.
