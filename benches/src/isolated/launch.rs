@@ -54,6 +54,11 @@ pub(super) fn open_executed(hosts: &Hosts, subject: &Subject<'_>) -> Opened {
     open_as(hosts, subject, "bench-core-executed")
 }
 
+/// As [`open_prepared`], of a worker that is bounded by cgroups, too.
+pub(super) fn open_grouped(hosts: &Hosts, subject: &Subject<'_>) -> Opened {
+    open_as(hosts, subject, "bench-core-grouped")
+}
+
 fn open_as(hosts: &Hosts, subject: &Subject<'_>, profile: &str) -> Opened {
     let package = under_profile(&hosts.folder()?, subject.path, profile)?;
     opened(hosts, &package, |launch| launch.with_call(subject).prepared(0))
