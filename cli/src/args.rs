@@ -69,6 +69,11 @@ pub(crate) enum Action {
     Plan(Plan),
     /// What a reviewer asks of a profile: its widest plan, why something is allowed, what differs, what looks wrong
     Profile(Profile),
+    /// What the kernel says is in force on a plugin's workers, signed by this host
+    Receipt {
+        #[command(subcommand)]
+        action: ReceiptAction,
+    },
     /// Report what this kernel and user provide, and which shipped profiles can start here
     Doctor(Doctor),
     /// Measure hotcell beside the floors of this machine and beside the alternatives
@@ -125,6 +130,26 @@ pub(crate) struct Call {
 pub(crate) struct Plan {
     #[arg(help = PLUGIN)]
     pub(crate) plugin: PathBuf,
+}
+
+/// What `receipt` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReceiptAction {
+    /// Start a plugin and print a receipt for each of its workers, one to a line
+    Show {
+        #[arg(help = PLUGIN)]
+        plugin: PathBuf,
+    },
+    /// Check receipts, one to a line, and print what they say; exits 3 where one was changed or has another key
+    Verify {
+        /// The file that `show` has written
+        file: PathBuf,
+        /// The public key of the host that signed it, as `key` prints it [default: this host's]
+        #[arg(long)]
+        key: Option<String>,
+    },
+    /// Print the public key of this host's receipts
+    Key,
 }
 
 #[derive(Debug, Args)]

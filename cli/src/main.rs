@@ -1,4 +1,4 @@
-//! The `hotcell` command: run, call, plan, profile, doctor, bench.
+//! The `hotcell` command: run, call, plan, profile, receipt, doctor, bench.
 //!
 //! It holds no mechanism of its own: everything goes through the `hotcell` library, as any application would. It passes
 //! no terminal descriptor to a plugin; `run` pumps bytes.
@@ -15,6 +15,7 @@ mod outcome;
 mod plan;
 mod profile;
 mod profile_args;
+mod receipt;
 mod run;
 
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Action::Run(run) => with_runtime(run::run(&global, run)),
         Action::Call(call) => with_runtime(call::call(&global, call)),
         Action::Plan(plan) => with_runtime(plan::plan(&global, plan)),
+        Action::Receipt { action } => with_runtime(receipt::receipt(&global, action)),
         Action::Profile(profile) => profile::profile(profile),
         Action::Doctor(doctor) => doctor::doctor(&doctor),
     }

@@ -9,10 +9,11 @@ use tokio::sync::{oneshot, watch};
 
 use crate::broker::Handlers;
 use crate::builder::HostBuilder;
-use crate::compile::Compilers;
+use crate::compile::{Compilers, blocking};
 use crate::error::Error;
 use crate::event::{EventKind, Events};
 use crate::identity::Registry;
+use crate::package::artifact::hex;
 use crate::plugin::Plugin;
 use crate::prepare::{LoadOptions, Prepared, prepare};
 use crate::worker::Surroundings;
@@ -196,6 +197,17 @@ impl Host {
     /// What happens from now on.
     pub fn events(&self) -> Events {
         self.shared.surroundings.events.subscribe()
+    }
+
+    /// The public key with which this host signs [receipts](crate::Receipt), as 64 hexadecimal digits. Made when it is
+    /// first wanted, and kept in the state folder.
+    ///
+    /// # Errors
+    /// The key cannot be made or used.
+    pub async fn receipt_key(&self) -> Result<String, Error> {
+        let places = Arc::clone(&self.shared.surroundings.places);
+        let key = blocking(move || crate::receipt::key(places.state())).await?;
+        Ok(hex(key.verifying_key().as_bytes()))
     }
 
     /// What this machine can enforce.

@@ -11,7 +11,7 @@ use crate::compile::blocking;
 use crate::error::Error;
 use crate::host::Shared;
 use crate::identity::Identity;
-use crate::package::artifact::Sealed;
+use crate::package::artifact::{Sealed, Sha};
 use crate::package::{BareUse, Package, find_profile};
 use crate::spares::Spares;
 use crate::violation::Adviser;
@@ -69,6 +69,9 @@ pub(crate) struct Prepared {
     pub(crate) description: Option<Description>,
     pub(crate) blueprint: Arc<Blueprint>,
     pub(crate) spares: Spares,
+    pub(crate) profile_text: String,
+    /// Of the package's artifact.
+    pub(crate) digest: Sha,
 }
 
 /// The plan for what a path names, on this machine, without starting a process.
@@ -92,6 +95,7 @@ pub(crate) async fn prepare(
     let (package, plan, artifact) =
         blocking(move || read(&path, bare_use, &opener.profiles, &opener.platform)).await?;
     let Package { manifest, folder, bare, .. } = package;
+    let digest = artifact.digest;
     let native = manifest.runtime() == Some(Runtime::Native);
     let Measured { manifest, plan, artifact, description } = if native {
         let plan = plan.ok_or(hotcell_policy::PolicyError::RuntimeUnknown)?;
@@ -102,6 +106,7 @@ pub(crate) async fn prepare(
     let identity = identity(shared, &manifest, &plan).await?;
     let profile = find_profile(manifest.profile().as_str(), &shared.profiles)?;
     let requested = manifest.host_calls().map(ToString::to_string).collect();
+    let profile_text = profile.text().to_owned();
     let adviser = Adviser::new(profile, plan.orders.runtime, requested);
     let config = options.config.as_ref().or(manifest.config()).map(serde_json::Value::to_string);
     let blueprint = Arc::new(Blueprint {
@@ -119,7 +124,7 @@ pub(crate) async fn prepare(
     });
     let kept = if plan.orders.runtime == Runtime::Command { 0 } else { options.spares };
     let spares = Spares::keep(kept, shared, &blueprint)?;
-    Ok(Prepared { manifest, plan, description, blueprint, spares })
+    Ok(Prepared { manifest, plan, description, blueprint, spares, profile_text, digest })
 }
 
 /// Everything that blocks on a file system. Plans first, where the manifest says enough, so that what nothing grants

@@ -350,7 +350,7 @@ async fn host_calls_carry_payloads_of_every_size_both_ways() {
     }
     let answer = wasm.call_raw("ask", vec![7; MESSAGE]).await;
     assert!(answer.is_ok_and(|answer| answer.len() == MESSAGE), "just inside the limit");
-    for (size, answers) in [(MESSAGE, true), (calls_host::MESSAGE + 1, false)] {
+    for (size, answers) in [(MESSAGE, true), (MESSAGE + 1, false)] {
         let text = format!("test.zeros\n{size}");
         let answer = native.call_raw("host_call", text.into_bytes()).await;
         assert_eq!(answer.is_ok(), answers, "an answer of {size} bytes");

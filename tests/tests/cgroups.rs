@@ -1,6 +1,6 @@
 //! Profiles that ask for cgroups: each worker is bounded by a group of its own, or the plugin does not start.
 
-#![allow(clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

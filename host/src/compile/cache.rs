@@ -5,7 +5,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +16,7 @@ use sha2::Sha256;
 use crate::error::Error;
 use crate::package::artifact::{Sha, hex};
 use crate::places::make;
-use crate::random;
+use crate::{random, secret};
 
 /// First bytes of an entry: format and revision.
 const MAGIC: &[u8; 8] = b"hotcell1";
@@ -55,7 +55,11 @@ impl Cache {
             let what = "the cache folder must belong to this user alone (mode 0700)";
             return Err(failed(folder, std::io::Error::new(std::io::ErrorKind::PermissionDenied, what)));
         }
-        Ok(Cache { folder: folder.to_owned(), key: read_key(folder)?, bound })
+        Ok(Cache {
+            folder: folder.to_owned(),
+            key: secret::key(folder, "key").map_err(|source| failed(&folder.join("key"), source))?,
+            bound,
+        })
     }
 
     /// An entry, if there is one and it is authentic. Blocks.
@@ -106,8 +110,8 @@ impl Cache {
         let mac = self.mac(name, &described, &[&description, &compiled.code]).finalize().into_bytes();
         let fresh = self.folder.join(format!("{}.new", random::name()?));
         let parts: [&[u8]; 5] = [MAGIC, &mac, &described, &description, &compiled.code];
-        let written =
-            private(&fresh).and_then(|mut file| parts.iter().try_for_each(|part| file.write_all(part)));
+        let written = secret::create(&fresh)
+            .and_then(|mut file| parts.iter().try_for_each(|part| file.write_all(part)));
         let placed = written.and_then(|()| std::fs::rename(&fresh, self.path(name)));
         placed.map_err(|source| {
             let _ = std::fs::remove_file(&fresh);
@@ -185,26 +189,6 @@ impl IntoBlock for Sha {
     }
 }
 
-fn private(path: &Path) -> std::io::Result<File> {
-    File::options().write(true).create_new(true).mode(0o600).open(path)
-}
-
-/// The folder's key, made by whichever host comes first.
-fn read_key(folder: &Path) -> Result<Sha, Error> {
-    let path = folder.join("key");
-    let fail = |source| failed(&path, source);
-    if !path.exists() {
-        let fresh = folder.join(format!("{}.key", random::name()?));
-        let key = random::bytes::<32>()?;
-        private(&fresh).and_then(|mut file| file.write_all(&key)).map_err(fail)?;
-        // A link fails where another host was faster; its key counts.
-        let _ = std::fs::hard_link(&fresh, &path);
-        let _ = std::fs::remove_file(&fresh);
-    }
-    let bytes = std::fs::read(&path).map_err(fail)?;
-    Sha::try_from(bytes).map_err(|_| fail(std::io::Error::new(std::io::ErrorKind::InvalidData, "not a key")))
-}
-
 fn failed(path: &Path, source: std::io::Error) -> Error {
     Error::io(format!("use the cache {}", path.display()), source)
 }
@@ -278,7 +262,7 @@ mod tests {
         let home = Folder::new("cache-stale");
         let cache = Cache::open(&home.path().join("c"), 1 << 20).expect("opens");
         let make = |name: &str, age| {
-            let file = super::private(&cache.folder.join(name)).expect("creates");
+            let file = crate::secret::create(&cache.folder.join(name)).expect("creates");
             file.set_modified(SystemTime::now() - age).expect("sets its time");
         };
         for name in ["a.new", "a.key"] {

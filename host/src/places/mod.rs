@@ -49,6 +49,11 @@ impl Places {
         Places { state, scratch: OnceCell::new() }
     }
 
+    /// The host's own folder.
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
+    }
+
     /// Makes what the orders use.
     pub(crate) async fn prepare(
         &self,
@@ -104,7 +109,7 @@ fn text(path: &Path) -> Result<String, Error> {
 }
 
 /// A folder that workers pass through.
-fn passage(path: &Path) -> Result<(), Error> {
+pub(crate) fn passage(path: &Path) -> Result<(), Error> {
     make(path, PASSAGE)
 }
 

@@ -16,10 +16,13 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
 use crate::broker::Broker;
+use crate::compile::blocking;
 use crate::error::{CallError, Error};
 use crate::event::{EventKind, EventSender};
 use crate::host::Shared;
+use crate::places::Places;
 use crate::prepare::Prepared;
+use crate::receipt::{self, Receipt};
 use actor::{Actor, Closing, Common};
 pub use call::{CommandRequest, Request};
 use exchange::Exchange;
@@ -43,6 +46,7 @@ struct Inner {
     generation: Arc<AtomicU32>,
     closing: watch::Sender<bool>,
     evidence: watch::Receiver<Option<Evidence>>,
+    places: Arc<Places>,
 }
 
 impl Plugin {
@@ -120,6 +124,21 @@ impl Plugin {
         self.inner.evidence.borrow().clone()
     }
 
+    /// A receipt for each worker that lives now, none for a command that does not run: what the kernel says is in force on
+    /// it, with the digests of plan, profile and artifact, signed by this host's key.
+    ///
+    /// # Errors
+    /// The host's key cannot be used, or a worker ended meanwhile.
+    pub async fn receipts(&self) -> Result<Vec<Receipt>, Error> {
+        let (sights, prepared) = (self.inner.exchange.sights(), Arc::clone(&self.inner.prepared));
+        let places = Arc::clone(&self.inner.places);
+        blocking(move || {
+            let key = receipt::key(places.state())?;
+            sights.iter().map(|sight| Receipt::make(&prepared, sight, &key)).collect()
+        })
+        .await
+    }
+
     /// Calls an export with a value as JSON. See [`Request::json`].
     ///
     /// # Errors
@@ -171,6 +190,7 @@ impl Common {
             generation: Arc::clone(&self.generation),
             closing,
             evidence,
+            places: Arc::clone(&self.shared.surroundings.places),
         }
     }
 }

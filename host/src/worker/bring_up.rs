@@ -143,6 +143,7 @@ impl Worker {
         let checked = expected.check(statement, self.process.pid(), &status);
         let mut evidence = checked.map_err(|what| self.mismatch(&what))?;
         evidence.cgroups = self.check_group()?;
+        self.evidence = Some(Arc::new(evidence.clone()));
         let placement = Placement::new(self.process.pid(), pidfd, !self.blueprint.spin.is_zero());
         self.line.iter_mut().for_each(|line| *line.placement() = placement.clone());
         Ok(evidence)

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hotcell_policy::CgroupLimit;
-use hotcell_protocol::{CallId, Channel, Generation, Image, Orders, Runtime, ring};
+use hotcell_protocol::{CallId, Channel, Evidence, Generation, Image, Orders, Runtime, ring};
 use tokio::task::AbortHandle;
 
 use crate::broker::{Answer, Broker, HostCallContext};
@@ -34,6 +34,7 @@ use crate::places::{Places, Scratch};
 use crate::reentry::Chain;
 use crate::stdio::{CommandIo, Pumps, connect, silence};
 use crate::sys::pidfd::lives;
+use crate::sys::watch::Watch;
 use crate::violation::Adviser;
 pub(crate) use bells::{Bells, stirs_within};
 pub(crate) use bring_up::StartFault;
@@ -110,6 +111,8 @@ pub(crate) struct Worker {
     particulars: Particulars,
     scratch: Option<Scratch>,
     group: Option<Group>,
+    /// Once it is confined.
+    evidence: Option<Arc<Evidence>>,
 }
 
 /// A task that ends with its owner.
@@ -168,6 +171,7 @@ impl Worker {
             particulars,
             scratch: places.scratch,
             group,
+            evidence: None,
         })
     }
 
@@ -273,6 +277,11 @@ impl Worker {
             limit: self.blueprint.orders.limits.message,
             logger: self.logger.clone(),
             record: Arc::clone(&self.record),
+            sight: self.evidence.as_ref().map(|evidence| Sight {
+                generation: self.particulars.generation,
+                evidence: Arc::clone(evidence),
+                pidfd: self.process.shared_pidfd(),
+            }),
         }
     }
 
@@ -382,6 +391,15 @@ pub(crate) struct Office {
     limit: u64,
     logger: Logger,
     record: Arc<Record>,
+    pub(crate) sight: Option<Sight>,
+}
+
+/// What is needed to look at a worker's process from elsewhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Sight {
+    pub(crate) generation: u32,
+    pub(crate) evidence: Arc<Evidence>,
+    pub(crate) pidfd: Arc<Watch<OwnedFd>>,
 }
 
 impl Office {

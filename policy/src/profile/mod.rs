@@ -21,6 +21,7 @@ use crate::seccomp::SyscallSet;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
     name: ProfileName,
+    text: String,
     summary: String,
     pub(crate) runtimes: Vec<Runtime>,
     /// With the name of the profile that says so; otherwise as is usual for the runtime.
@@ -104,6 +105,11 @@ impl Profile {
     /// What the role is, in one sentence.
     pub fn summary(&self) -> &str {
         &self.summary
+    }
+
+    /// Its text, as it was read; what it extends is not in it.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// The runtimes that it is for.

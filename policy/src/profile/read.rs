@@ -65,6 +65,7 @@ pub(super) fn read(document: &Document<'_>, author: Author) -> Result<Profile, P
         Some(base) => extend(&fields, &base, name, summary)?,
         None => fresh(&fields, author, name, summary)?,
     };
+    document.text.clone_into(&mut profile.text);
     add_grants(&fields, &mut profile)?;
     check(&fields, &profile)?;
     Ok(profile)
@@ -90,6 +91,7 @@ fn fresh(
     Ok(Profile {
         limits_source: name.to_string(),
         name,
+        text: String::new(),
         summary,
         runtimes: runtimes(&fields.required("runtime")?, author)?,
         launch: None,

@@ -9,7 +9,7 @@ use super::state::State;
 use super::{Exchange, Look};
 use crate::error::CallError;
 use crate::plugin::call::{Call, Ending};
-use crate::worker::{Bells, Broken, Line, Office};
+use crate::worker::{Bells, Broken, Line, Office, Sight};
 
 /// A worker that left its seat, and the calls that end with it.
 pub(in crate::plugin) struct Parting {
@@ -64,6 +64,12 @@ impl Exchange {
         let seat = state.seats.get(index)?;
         seat.serving.as_ref().filter(|serving| serving.office.generation == generation)?;
         seat.running_call().map(|(_, call)| call.export.clone())
+    }
+
+    /// The workers that serve now.
+    pub(in crate::plugin) fn sights(&self) -> Vec<Sight> {
+        let state = self.state();
+        state.seats.iter().filter_map(|seat| seat.serving.as_ref()?.office.sight.clone()).collect()
     }
 
     /// Whether the actor must part with this seat's worker.
