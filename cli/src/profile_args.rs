@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use hotcell::Runtime;
 use hotcell::policy::review::{Access, Argument};
-use hotcell::policy::{GrantPath, HostCallName, Platform};
+use hotcell::policy::{GrantPath, HostCallName, HostPort, Platform};
 
 /// Names a profile.
 const PROFILE: &str = "The name of a shipped profile, or a .toml file";
@@ -92,6 +92,9 @@ pub(crate) struct Explain {
     /// A host call
     #[arg(long, value_name = "NAME")]
     pub(crate) host_call: Option<HostCallName>,
+    /// A connection, as HOST:PORT
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["syscall", "path", "host_call"])]
+    pub(crate) connect: Option<HostPort>,
     /// For this runtime only [default: each that the profile is for]
     #[arg(long)]
     pub(crate) runtime: Option<RuntimeName>,

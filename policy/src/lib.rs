@@ -28,7 +28,7 @@ pub use manifest::{Manifest, manifest_schema};
 pub use names::{GrantPath, HostCallName, HostPort, NameError, PackagePath, PluginId, ProfileName};
 pub use plan::{CgroupLimit, Fact, Plan, Topic};
 pub use platform::{Arch, Controller, Platform};
-pub use policy::{FileGrant, Policy, resolve};
+pub use policy::{ConnectGrant, FileGrant, Policy, resolve};
 pub use profile::Profile;
 pub use render::{render, render_json};
 pub use seccomp::{Action, SeccompData, evaluate, for_pid, syscall_name};

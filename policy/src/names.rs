@@ -130,6 +130,19 @@ impl ProfileName {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPort(String);
 
+impl HostPort {
+    /// The host: a name, or an IP address without brackets.
+    pub fn host(&self) -> &str {
+        let host = self.0.rsplit_once(':').map_or("", |(host, _)| host);
+        host.trim_matches(['[', ']'])
+    }
+
+    /// The port, from 1.
+    pub fn port(&self) -> u16 {
+        self.0.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default()
+    }
+}
+
 impl FromStr for HostPort {
     type Err = NameError;
 

@@ -2,6 +2,7 @@
 
 use hotcell_protocol::Orders;
 
+use crate::policy::ConnectGrant;
 use crate::{Arch, Controller, Platform};
 
 /// A policy compiled for one platform.
@@ -11,6 +12,8 @@ pub struct Plan {
     pub orders: Orders,
     /// What the host bounds by cgroups, in the order of [`Controller::ALL`].
     pub cgroups: Vec<CgroupLimit>,
+    /// Where the host connects to for the plugin.
+    pub connects: Vec<ConnectGrant>,
     /// The platform that it is for.
     pub platform: Platform,
     /// What the plan says in words, in order.
@@ -66,6 +69,8 @@ pub enum Topic {
     Landlock,
     /// Paths as a WASI guest sees them.
     File,
+    /// Connections that the host makes.
+    Connect,
     /// Host calls.
     HostCall,
     /// System calls.

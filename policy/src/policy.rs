@@ -4,8 +4,8 @@ use hotcell_protocol::{FileAccess, Launch, Limits, Namespace, Runtime};
 
 use crate::error::runtime_name;
 use crate::manifest::{Located, Manifest};
-use crate::names::{GrantPath, HostCallName};
-use crate::profile::{FileRule, Profile};
+use crate::names::{GrantPath, HostCallName, HostPort};
+use crate::profile::{ConnectRule, FileRule, Profile};
 use crate::seccomp::SyscallSet;
 use crate::units::Size;
 use crate::{Controller, PolicyError};
@@ -33,6 +33,8 @@ pub struct Policy {
     /// In the order of their paths, each path once.
     pub(crate) files: Vec<FileGrant>,
     pub(crate) host_calls: Vec<(HostCallName, String)>,
+    /// With where each comes from.
+    pub(crate) connects: Vec<(ConnectGrant, String)>,
 }
 
 /// A path with what may be done there and below.
@@ -47,6 +49,28 @@ pub struct FileGrant {
     /// Deleting files and folders.
     pub delete: bool,
     pub(crate) source: String,
+}
+
+/// Where a plugin may connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectGrant {
+    /// Host and port.
+    pub address: HostPort,
+    /// Whether addresses that are not public are allowed, too.
+    pub private: bool,
+}
+
+impl ConnectGrant {
+    pub(crate) fn of_rule(rule: &ConnectRule) -> (ConnectGrant, String) {
+        let source = format!("{} [[connect]] {}", rule.source, rule.address);
+        (ConnectGrant { address: rule.address.clone(), private: rule.private }, source)
+    }
+
+    /// The grant in words.
+    pub(crate) fn words(&self) -> String {
+        let which = if self.private { "any address of it" } else { "public addresses only" };
+        format!("{}, {which}", self.address)
+    }
 }
 
 impl FileGrant {
@@ -101,6 +125,7 @@ impl Policy {
         Ok(Policy {
             files: merged(files.collect()),
             host_calls: host_calls.map(|(name, profile)| host_call(name, &profile)).collect(),
+            connects: profile.connects.iter().map(ConnectGrant::of_rule).collect(),
             ..base(profile, runtime, "every plugin that asks for all of the profile".to_owned())?
         })
     }
@@ -122,6 +147,7 @@ pub fn resolve(manifest: &Manifest, profile: &Profile) -> Result<Policy, PolicyE
     let mut policy = base(profile, runtime, manifest.id().to_string())?;
     policy.files = files(manifest, profile, runtime)?;
     policy.host_calls = host_calls(manifest, profile)?;
+    policy.connects = connects(manifest, profile, runtime)?;
     narrow_file_size(&mut policy, manifest, profile)?;
     narrow_instances(&mut policy, manifest, profile)?;
     Ok(policy)
@@ -152,6 +178,7 @@ fn base(profile: &Profile, runtime: Runtime, plugin: String) -> Result<Policy, P
         sets: profile.sets.clone(),
         files: Vec::new(),
         host_calls: Vec::new(),
+        connects: Vec::new(),
     })
 }
 
@@ -269,6 +296,37 @@ fn host_calls(manifest: &Manifest, profile: &Profile) -> Result<Vec<(HostCallNam
             }),
         };
     manifest.requests.host_calls.iter().map(cover).collect()
+}
+
+fn connects(
+    manifest: &Manifest,
+    profile: &Profile,
+    runtime: Runtime,
+) -> Result<Vec<(ConnectGrant, String)>, PolicyError> {
+    let requests = &manifest.requests.connects;
+    if let Some(first) = requests.first().filter(|_| runtime != Runtime::Native) {
+        return Err(PolicyError::NotBuilt {
+            key: "permissions.network.connect".to_owned(),
+            place: place(manifest, first.line),
+            advice: format!("a {} plugin has no connections yet; `native` has", runtime_name(runtime)),
+        });
+    }
+    let cover = |wanted: &Located<HostPort>| {
+        let rule = profile.connects.iter().find(|rule| rule.address == wanted.value);
+        rule.map(ConnectGrant::of_rule).ok_or_else(|| PolicyError::Refused {
+            request: format!("connections to `{}`", wanted.value),
+            place: place(manifest, wanted.line),
+            reason: "no grant covers it".to_owned(),
+            profile: profile.name().to_owned(),
+            advice: format!("this line of the profile would: {}", connect_line(&wanted.value)),
+        })
+    };
+    requests.iter().map(cover).collect()
+}
+
+/// The line that would grant an address.
+pub(crate) fn connect_line(address: &HostPort) -> String {
+    format!("connect = [{{ address = \"{address}\", why = \"...\" }}]")
 }
 
 fn narrow_file_size(policy: &mut Policy, manifest: &Manifest, profile: &Profile) -> Result<(), PolicyError> {

@@ -42,6 +42,7 @@ fn word(topic: Topic) -> &'static str {
         Topic::Process => "process",
         Topic::Landlock => "landlock",
         Topic::File => "file",
+        Topic::Connect => "connect",
         Topic::HostCall => "host-call",
         Topic::Syscall => "syscall",
         Topic::Absent => "absent",

@@ -73,6 +73,12 @@ const CASES: &[(&str, &str, &str)] = &[
     ("a folder of the folder", "\"${data}\"", "\"${data}/out\""),
     ("another folder", "\"${data}\"", "\"${scratch}\""),
     ("another host call", "name = \"log\"", "name = \"prices.get\""),
+    ("a bound by a cgroup", "landlock = 3", "landlock = 3\ncgroups = [\"memory\"]"),
+    (
+        "a connection",
+        "\"command\", \"native\"]\nlandlock = 3\nnamespaces = [\"ipc\", \"uts\"]\nsyscalls = [\"worker-channel\", \"compute\", \"native-load\", \"wasm-load\", \"seal\", \"wasi-run\", ",
+        "\"native\"]\nconnect = [{ address = \"example.org:443\", why = \"It asks.\" }]\nlandlock = 3\nnamespaces = [\"ipc\", \"uts\"]\nsyscalls = [\"worker-channel\", \"compute\", \"native-load\", ",
+    ),
     ("a set less", "\"wasi-run\", ", ""),
     ("a set that is always needed less", "\"compute\", ", ""),
     (

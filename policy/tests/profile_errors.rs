@@ -100,8 +100,29 @@ const CASES: &[(&str, &str, &str)] = &[
     (
         "what is not built",
         "[[host-call]]",
-        "[[connect]]\nto = \"example.org:443\"\nwhy = \"x\"\n\n[[host-call]]",
+        "[[listen]]\nto = \"example.org:443\"\nwhy = \"x\"\n\n[[host-call]]",
     ),
+    (
+        "a connection for a runtime without",
+        "[[host-call]]",
+        "[[connect]]\naddress = \"example.org:443\"\nwhy = \"x\"\n\n[[host-call]]",
+    ),
+    (
+        "a connection to whatever a name says, without its risk",
+        "[[host-call]]",
+        "[[connect]]\naddress = \"intranet:443\"\nprivate = true\nwhy = \"x\"\n\n[[host-call]]",
+    ),
+    (
+        "a connection to every port",
+        "[[host-call]]",
+        "[[connect]]\naddress = \"example.org\"\nwhy = \"x\"\n\n[[host-call]]",
+    ),
+    (
+        "a connection twice",
+        "[[host-call]]",
+        "[[connect]]\naddress = \"example.org:1\"\nwhy = \"x\"\n\n[[connect]]\naddress = \"example.org:1\"\nwhy = \"y\"\n\n[[host-call]]",
+    ),
+    ("a cgroup controller that is none", "schema = 1", "schema = 1\ncgroups = [\"io\"]"),
     ("weaker enforcement", "schema = 1", "schema = 1\nenforcement = \"rlimits\""),
     ("a base and a runtime", "schema = 1", "schema = 1\nextends = \"native-strict\""),
 ];

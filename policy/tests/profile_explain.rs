@@ -53,6 +53,8 @@ fn cases() -> Vec<(&'static str, Question)> {
         ("pure-compute", path("${data}", Access::Read)),
         ("pure-compute", host_call("log")),
         ("pure-compute", host_call("prices.get")),
+        ("native-strict", Question::Connect("api.example.org:443".parse().expect("is an address"))),
+        ("pure-compute", Question::Connect("[2001:db8::1]:80".parse().expect("is an address"))),
     ]
 }
 
@@ -67,6 +69,7 @@ fn words(question: &Question) -> String {
         }
         Question::Path { path, access } => format!("{access:?} {path}").to_lowercase(),
         Question::HostCall(name) => format!("host call {name}"),
+        Question::Connect(address) => format!("connect {address}"),
     }
 }
 

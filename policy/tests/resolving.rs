@@ -171,7 +171,6 @@ fn as_many_instances_as_the_profile_grants_and_one_without_asking() {
 #[test]
 fn what_is_not_built_is_refused_by_its_key_and_what_asks_for_nothing_is_not() {
     for (members, key) in [
-        (r#""permissions": {"network": {"connect": ["example.org:443"]}}"#, "permissions.network.connect"),
         (r#""permissions": {"network": {"listen": ["[::1]:80"]}}"#, "permissions.network.listen"),
         (r#""permissions": {"process": {"spawn": ["/usr/bin/git"]}}"#, "permissions.process.spawn"),
         (r#""permissions": {"process": {"max_processes": 1}}"#, "permissions.process.max_processes"),
@@ -224,4 +223,50 @@ fn a_profile_of_another_runtime_is_refused() {
         error_of(resolve(&manifest("wasm", ""), &shipped("pure-compute"))),
         PolicyError::RuntimeUnknown
     );
+}
+
+#[test]
+fn connections_are_covered_by_address_and_only_for_native_plugins() {
+    let grants = r#"connect = [
+        { address = "api.example.org:443", why = "It asks for prices." },
+        { address = "localhost:5432", private = true, why = "The database.", risk = "It may read all of it." }]"#;
+    let text = Profile::shipped_text("native-strict").expect("ships");
+    let profile =
+        Profile::parse("asks.toml", &text.replacen("schema = 1", &format!("schema = 1\n{grants}"), 1));
+    let profile = profile.unwrap_or_else(|error| panic!("{error}"));
+    let asking = |connect: &str| {
+        let permissions = format!(r#""permissions": {{"network": {{"connect": [{connect}]}}}}"#);
+        resolve(&manifest("dylib", &permissions), &profile)
+    };
+    let plan = |connect: &str| {
+        let policy = asking(connect).unwrap_or_else(|error| panic!("{error}"));
+        compile(&policy, &common::root_platform()).unwrap_or_else(|error| panic!("{error}"))
+    };
+    assert_eq!(plan(r#""api.example.org:443""#).connects.len(), 1, "no more than was asked for");
+    let both = plan(r#""localhost:5432", "api.example.org:443""#);
+    let words: Vec<_> = both
+        .connects
+        .iter()
+        .map(|grant| (grant.address.host(), grant.address.port(), grant.private))
+        .collect();
+    assert_eq!(words, [("localhost", 5432, true), ("api.example.org", 443, false)]);
+    assert!(both.facts.iter().any(|fact| fact.text == "api.example.org:443, public addresses only"));
+    for other in [r#""api.example.org:80""#, r#""example.org:443""#, r#""api.example.org.evil.example:443""#]
+    {
+        let error = error_of(asking(other));
+        assert!(matches!(error, PolicyError::Refused { .. }), "{error}");
+        assert!(error.to_string().contains("connect = [{ address = "), "{error}");
+    }
+    let wasm = command(r#""network": {"connect": ["api.example.org:443"]}"#);
+    assert!(matches!(error_of(resolve(&wasm, &shipped("wasi-command"))), PolicyError::NotBuilt { .. }));
+}
+
+#[test]
+fn an_address_has_a_host_and_a_port() {
+    let parts = |text: &str| {
+        let address: hotcell_policy::HostPort = text.parse().expect("is an address");
+        (address.host().to_owned(), address.port())
+    };
+    assert_eq!(parts("[::1]:80"), ("::1".to_owned(), 80));
+    assert_eq!(parts("10.0.0.1:65535"), ("10.0.0.1".to_owned(), 65535));
 }

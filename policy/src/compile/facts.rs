@@ -28,6 +28,9 @@ pub(super) fn write(
     for (file, source) in orders.files.iter().zip(policy.files.iter().map(|file| &file.source)) {
         add(&mut facts, Topic::File, format!("the guest sees it as {}", file.guest), source.clone());
     }
+    for (grant, source) in &policy.connects {
+        add(&mut facts, Topic::Connect, grant.words(), source.clone());
+    }
     for (name, source) in &policy.host_calls {
         add(&mut facts, Topic::HostCall, name.to_string(), source.clone());
     }

@@ -44,7 +44,8 @@ pub fn compile(policy: &Policy, platform: &Platform) -> Result<Plan, PolicyError
         host_calls: policy.host_calls.iter().map(|(name, _)| name.to_string()).collect(),
     };
     let facts = facts::write(policy, platform, &orders, &cgroups);
-    Ok(Plan { orders, cgroups, platform: platform.clone(), facts })
+    let connects = policy.connects.iter().map(|(grant, _)| grant.clone()).collect();
+    Ok(Plan { orders, cgroups, connects, platform: platform.clone(), facts })
 }
 
 /// The plan of hotcell's own compiler, which no manifest and no profile of a user can change.

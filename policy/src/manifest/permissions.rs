@@ -24,11 +24,15 @@ pub(crate) struct Requests {
     pub(crate) delete_files: bool,
     pub(crate) max_file_size: Option<Located<u64>>,
     pub(crate) host_calls: Vec<Located<HostCallName>>,
+    pub(crate) connects: Vec<Located<HostPort>>,
 }
 
 /// Most host calls of one manifest. With the bounds of paths and configuration, it keeps a worker's first message, which
 /// carries all three, within one packet.
 const HOST_CALLS_MAX: usize = 128;
+
+/// Most addresses of one manifest.
+const CONNECTS_MAX: usize = 64;
 
 /// Most paths of one manifest: a short one takes more in the message than its bytes.
 const PATHS_MAX: usize = 128;
@@ -54,11 +58,13 @@ pub(super) fn read(field: &Field<'_>, reading: &mut Reading) -> Result<Requests,
     }
     if let Some(network) = fields.optional("network") {
         let network = table(&network)?;
-        for key in ["connect", "listen"] {
-            if let Some(addresses) = network.optional(key) {
-                addresses.distinct::<HostPort>()?;
-                reading.asks_for(&addresses);
-            }
+        if let Some(addresses) = network.optional("connect") {
+            let error = || addresses.error(format!("more than {CONNECTS_MAX} addresses"));
+            requests.connects = located(&addresses, CONNECTS_MAX, error)?;
+        }
+        if let Some(addresses) = network.optional("listen") {
+            addresses.distinct::<HostPort>()?;
+            reading.asks_for(&addresses);
         }
     }
     read_process_and_storage(&fields, reading)?;

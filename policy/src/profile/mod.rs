@@ -14,7 +14,7 @@ pub(crate) use read::{KEYS, LANDLOCK_FOR_FILES};
 
 use crate::Controller;
 use crate::input::{Document, ParseError};
-use crate::names::{GrantPath, HostCallName, ProfileName};
+use crate::names::{GrantPath, HostCallName, HostPort, ProfileName};
 use crate::seccomp::SyscallSet;
 
 /// A parsed profile.
@@ -36,6 +36,7 @@ pub struct Profile {
     pub(crate) sets: Vec<SyscallSet>,
     pub(crate) files: Vec<FileRule>,
     pub(crate) host_calls: Vec<HostCallRule>,
+    pub(crate) connects: Vec<ConnectRule>,
 }
 
 /// A `[[file]]` grant: for the path and what is below it.
@@ -53,6 +54,16 @@ pub(crate) struct FileRule {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HostCallRule {
     pub(crate) name: HostCallName,
+    pub(crate) source: String,
+    pub(crate) reasons: Reasons,
+}
+
+/// A `[[connect]]` grant.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ConnectRule {
+    pub(crate) address: HostPort,
+    /// Addresses that are not public are allowed, too.
+    pub(crate) private: bool,
     pub(crate) source: String,
     pub(crate) reasons: Reasons,
 }

@@ -2,15 +2,15 @@
 
 use hotcell_protocol::{FileAccess, Launch, Namespace, Runtime};
 
-use super::{FileRule, HostCallRule, Profile, Reasons, limits, shipped};
+use super::{ConnectRule, FileRule, HostCallRule, Profile, Reasons, limits, shipped};
 use crate::Controller;
 use crate::error::runtime_name;
 use crate::input::{Document, Field, Fields, ParseError, read_toml};
-use crate::names::{GrantPath, HostCallName, ProfileName};
+use crate::names::{GrantPath, HostCallName, HostPort, ProfileName};
 use crate::seccomp::{Granted, SyscallSet};
 
 /// The keys of a profile.
-pub(crate) const KEYS: [&str; 12] = [
+pub(crate) const KEYS: [&str; 13] = [
     "schema",
     "summary",
     "runtime",
@@ -23,10 +23,11 @@ pub(crate) const KEYS: [&str; 12] = [
     "limits",
     "file",
     "host-call",
+    "connect",
 ];
 
 /// Grants of the design that no worker can be given yet.
-pub(super) const UNBUILT: [&str; 5] = ["connect", "listen", "spawn", "storage", "enforcement"];
+pub(super) const UNBUILT: [&str; 4] = ["listen", "spawn", "storage", "enforcement"];
 
 /// The first Landlock ABI that governs truncation: before it, a granted read empties a file.
 pub(crate) const LANDLOCK_FOR_FILES: u32 = 3;
@@ -102,6 +103,7 @@ fn fresh(
         sets: Vec::new(),
         files: Vec::new(),
         host_calls: Vec::new(),
+        connects: Vec::new(),
     })
 }
 
@@ -190,6 +192,13 @@ fn add_grants(fields: &Fields<'_>, profile: &mut Profile) -> Result<(), ParseErr
         }
         profile.host_calls.push(rule);
     }
+    for connect in grants(fields, "connect")? {
+        let rule = connect_rule(&connect, &source)?;
+        if profile.connects.iter().any(|known| known.address == rule.address) {
+            return Err(connect.error(format!("`{}` is granted twice", rule.address)));
+        }
+        profile.connects.push(rule);
+    }
     Ok(())
 }
 
@@ -249,6 +258,20 @@ fn host_call_rule(field: &Field<'_>, source: &str) -> Result<HostCallRule, Parse
     Ok(HostCallRule { name, source: source.to_owned(), reasons: reasons(field, &fields)? })
 }
 
+fn connect_rule(field: &Field<'_>, source: &str) -> Result<ConnectRule, ParseError> {
+    let fields = field.table(&["address", "private", "why", "risk"])?;
+    let address: HostPort = fields.required("address")?.parsed()?;
+    let private = fields.optional("private").map_or(Ok(false), |field| field.flag())?;
+    let reasons = reasons(field, &fields)?;
+    if private && reasons.risk.is_none() {
+        return Err(fields
+            .required("private")?
+            .error("to reach addresses that are not public is a dangerous grant, and has no `risk`")
+            .with_help("add `risk = \"...\"`: what a hostile plugin could do with it"));
+    }
+    Ok(ConnectRule { address, private, source: source.to_owned(), reasons })
+}
+
 fn reasons(grant: &Field<'_>, fields: &Fields<'_>) -> Result<Reasons, ParseError> {
     let why = fields.required("why")?.text(WHY_MAX)?.to_owned();
     let risk = fields.optional("risk").map(|risk| risk.text(WHY_MAX)).transpose()?;
@@ -257,6 +280,14 @@ fn reasons(grant: &Field<'_>, fields: &Fields<'_>) -> Result<Reasons, ParseError
 
 /// What can only be said of the whole profile.
 fn check(fields: &Fields<'_>, profile: &Profile) -> Result<(), ParseError> {
+    if let Some(first) = grants(fields, "connect")?.first()
+        && let Some(runtime) = profile.runtimes.iter().find(|runtime| **runtime != Runtime::Native)
+    {
+        let runtime = runtime_name(*runtime);
+        let message =
+            format!("connections for runtime `{runtime}` are not built yet; only `native` has them");
+        return Err(first.error(message));
+    }
     let Some(first) = grants(fields, "file")?.into_iter().next() else { return Ok(()) };
     if let Some(runtime) =
         profile.runtimes.iter().find(|runtime| !matches!(runtime, Runtime::Native | Runtime::Command))
@@ -294,7 +325,9 @@ mod tests {
     fn the_documentation_names_every_key_limit_and_set() {
         let document = include_str!("../../../docs/profile.md");
         let names = KEYS.iter().chain(&UNBUILT).chain(&LIMITS).copied().chain(SyscallSet::names());
-        for name in names.chain(["path", "access", "create", "delete", "name", "why", "risk"]) {
+        for name in
+            names.chain(["path", "access", "create", "delete", "name", "address", "private", "why", "risk"])
+        {
             assert!(document.contains(&format!("`{name}`")), "docs/profile.md does not mention `{name}`");
         }
     }

@@ -9,8 +9,8 @@ use super::calls::{Asking, Rules, Source, allowing, answering, terms_of, written
 use super::inclusion::{Call, outside};
 use crate::compile::{namespace_name, rule_text};
 use crate::error::runtime_name;
-use crate::policy::{FileGrant, rights};
-use crate::profile::{FileRule, HostCallRule, Profile, Reasons, written as written_limits};
+use crate::policy::{ConnectGrant, FileGrant, rights};
+use crate::profile::{ConnectRule, FileRule, HostCallRule, Profile, Reasons, written as written_limits};
 use crate::seccomp::Stage;
 use crate::{Controller, Policy};
 
@@ -42,7 +42,7 @@ pub struct Difference {
     pub mark: Mark,
     /// The runtimes for which it holds.
     pub runtimes: Vec<Runtime>,
-    /// What it is about: `runtime`, `launch`, `landlock`, `namespace`, `cgroup`, `limit`, `file`, `host-call` or `syscall`.
+    /// What it is about: `runtime`, `launch`, `landlock`, `namespace`, `cgroup`, `limit`, `file`, `host-call`, `connect` or `syscall`.
     pub topic: &'static str,
     /// The difference in words.
     pub text: String,
@@ -119,6 +119,7 @@ fn between(old: &Profile, new: &Profile, was: &Policy, is: &Policy) -> Vec<Diffe
     all.extend(limits(&was.limits, &is.limits));
     all.extend(files(&old.files, &new.files));
     all.extend(host_calls(&old.host_calls, &new.host_calls));
+    all.extend(connects(&old.connects, &new.connects));
     all.extend(syscalls(was, is));
     all
 }
@@ -261,6 +262,33 @@ fn host_calls(was: &[HostCallRule], is: &[HostCallRule]) -> Vec<Difference> {
     let gone = was.iter().filter(|rule| find(is, rule).is_none());
     all.extend(
         gone.map(|rule| Difference::new(Mark::Narrows, "host-call", format!("{} (no longer)", rule.name))),
+    );
+    all
+}
+
+fn connects(was: &[ConnectRule], is: &[ConnectRule]) -> Vec<Difference> {
+    let find = |rules: &'_ [ConnectRule], rule: &ConnectRule| {
+        rules.iter().find(|other| other.address == rule.address).cloned()
+    };
+    let words = |rule: &ConnectRule| ConnectGrant::of_rule(rule).0.words();
+    let mut all = Vec::new();
+    for rule in is {
+        let before = find(was, rule);
+        match &before {
+            Some(before) if before.private == rule.private => {}
+            Some(before) => {
+                let mark = if rule.private { Mark::Widens } else { Mark::Narrows };
+                let text = format!("{} (before: {})", words(rule), words(before));
+                all.push(Difference::new(mark, "connect", text));
+            }
+            None => all.push(Difference::new(Mark::Widens, "connect", words(rule))),
+        }
+        let before = before.map(|before| before.reasons);
+        all.extend(reasons("connect", rule.address.to_string(), before.as_ref(), &rule.reasons));
+    }
+    let gone = was.iter().filter(|rule| find(is, rule).is_none());
+    all.extend(
+        gone.map(|rule| Difference::new(Mark::Narrows, "connect", format!("{} (no longer)", rule.address))),
     );
     all
 }

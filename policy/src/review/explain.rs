@@ -9,8 +9,8 @@ use super::calls::{Source, allowing, answering, terms_of};
 use super::inclusion::{Term, meets, outside, terms};
 use crate::compile::{everything_else, rule_text};
 use crate::error::runtime_name;
-use crate::names::{GrantPath, HostCallName};
-use crate::policy::{FileGrant, grant_line, rights};
+use crate::names::{GrantPath, HostCallName, HostPort};
+use crate::policy::{ConnectGrant, FileGrant, connect_line, grant_line, rights};
 use crate::profile::{LANDLOCK_FOR_FILES, Profile, Reasons};
 use crate::seccomp::{Answer, Granted, Rule, Stage, SyscallSet, is_syscall};
 use crate::{Policy, PolicyError};
@@ -34,6 +34,8 @@ pub enum Question {
     },
     /// A host call.
     HostCall(HostCallName),
+    /// A connection.
+    Connect(HostPort),
 }
 
 /// The value of an argument.
@@ -198,6 +200,7 @@ pub fn explain(
         Question::Syscall { name, args } => syscall(profile, &policy, name, args),
         Question::Path { path, access } => Ok(path_access(profile, runtime, path, *access)),
         Question::HostCall(name) => Ok(host_call(profile, runtime, name)),
+        Question::Connect(address) => Ok(connect(profile, runtime, address)),
     }
 }
 
@@ -214,7 +217,10 @@ pub fn grants(profile: &Profile) -> Vec<Ground> {
         why: Some(set.summary.clone()),
         ..Ground::new(format!("syscalls {} ({})", set.name, in_words(set)))
     });
-    files.chain(calls).chain(sets).collect()
+    let connects = profile.connects.iter().map(|rule| {
+        Ground::granted(format!("connect {}", ConnectGrant::of_rule(rule).0.words()), &rule.reasons)
+    });
+    files.chain(calls).chain(connects).chain(sets).collect()
 }
 
 /// One line: the grant, why, and at what risk.
@@ -493,6 +499,20 @@ fn host_call(profile: &Profile, runtime: Runtime, name: &HostCallName) -> Explan
             vec![format!("host-call = [{{ name = \"{name}\", why = \"...\" }}]")],
         ),
     }
+}
+
+fn connect(profile: &Profile, runtime: Runtime, address: &HostPort) -> Explanation {
+    if let Some(rule) = profile.connects.iter().find(|rule| rule.address == *address) {
+        let (grant, source) = ConnectGrant::of_rule(rule);
+        let text = format!("by {source}: the host connects to {}, and passes the descriptor", grant.words());
+        return always(runtime, Verdict::Allowed, vec![Ground::granted(text, &rule.reasons)], Vec::new());
+    }
+    let advice = match runtime {
+        Runtime::Native => connect_line(address),
+        _ => format!("nothing can yet: a {} plugin has no connections", runtime_name(runtime)),
+    };
+    let ground = Ground::new("no grant names it: the host refuses, and the worker can make no socket");
+    always(runtime, Verdict::Refused, vec![ground], vec![advice])
 }
 
 /// An answer that is the same while loading and afterwards.

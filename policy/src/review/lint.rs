@@ -101,6 +101,9 @@ impl Lint<'_> {
         for rule in profile.host_calls.iter().filter(|rule| rule.source == profile.name()) {
             self.dangerous(&format!("host call `{}`", rule.name), &rule.reasons);
         }
+        for rule in profile.connects.iter().filter(|rule| rule.source == profile.name()) {
+            self.dangerous(&format!("connection to `{}`", rule.address), &rule.reasons);
+        }
     }
 
     fn place(&self, source: &str, line: usize) -> String {
@@ -121,7 +124,9 @@ impl Lint<'_> {
         let profile = self.profile;
         let files = profile.files.iter().map(|rule| (&rule.source, &rule.reasons));
         let calls = profile.host_calls.iter().map(|rule| (&rule.source, &rule.reasons));
-        for (_, reasons) in files.chain(calls).filter(|(source, _)| *source == profile.name()) {
+        let connects = profile.connects.iter().map(|rule| (&rule.source, &rule.reasons));
+        for (_, reasons) in files.chain(calls).chain(connects).filter(|(source, _)| *source == profile.name())
+        {
             for (key, text) in [("why", Some(&reasons.why)), ("risk", reasons.risk.as_ref())] {
                 if text.is_some_and(|text| text.split_whitespace().count() < WORDS_MIN) {
                     let message =
