@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use hotcell_protocol::AnswerStatus;
 
 use crate::log::Logger;
+use crate::network::{CONNECT, Connector};
 use crate::reentry;
 
 /// The host call that every application answers: one line of text for the log.
@@ -64,7 +65,7 @@ impl Handlers {
             };
             Some((name.clone(), entry))
         };
-        Broker { table: granted.iter().filter_map(entry).collect() }
+        Broker { table: granted.iter().filter_map(entry).collect(), connector: None }
     }
 }
 
@@ -82,6 +83,8 @@ enum Entry {
 /// The host calls of one plugin.
 pub(crate) struct Broker {
     table: HashMap<String, Entry>,
+    /// For a plugin that may connect.
+    connector: Option<Connector>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -98,6 +101,16 @@ pub(crate) struct Answer {
 }
 
 impl Broker {
+    /// The same, with connections.
+    pub(crate) fn with_connections(self, connector: Connector) -> Broker {
+        Broker { connector: Some(connector), ..self }
+    }
+
+    /// What makes connections, if this host call asks for one and the plugin may have some.
+    pub(crate) fn connector(&self, name: &str) -> Option<&Connector> {
+        self.connector.as_ref().filter(|_| name == CONNECT)
+    }
+
     /// Answers a host call. Dropping the future stops the handler.
     ///
     /// The handler runs where the future is polled; its panic becomes an answer.

@@ -1,6 +1,7 @@
 //! How a host is set up. Every default is written here.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::event::EventSender;
 use crate::host::{Host, Parts};
 use crate::identity::{COMPILER, Identity, REGISTRY, Registry, UID_BASE, UID_COUNT};
 use crate::launcher::{Launcher, Programs};
+use crate::network::Resolver;
 use crate::places::Places;
 use crate::platform::platform;
 use crate::worker::Surroundings;
@@ -42,6 +44,7 @@ pub struct HostBuilder {
     events: usize,
     budget: u64,
     cgroup: Option<PathBuf>,
+    resolver: Resolver,
 }
 
 impl HostBuilder {
@@ -57,6 +60,7 @@ impl HostBuilder {
             events: EVENTS,
             budget: BUDGET,
             cgroup: None,
+            resolver: Resolver::system(),
         }
     }
 
@@ -133,6 +137,18 @@ impl HostBuilder {
         self
     }
 
+    /// Turns a host name and a port into addresses, for plugins that may connect. Default: the system, as getaddrinfo(3)
+    /// does. Whatever it says, addresses that are not public are left out unless they are granted, and the port is the
+    /// granted one.
+    pub fn resolver<F, A>(mut self, resolve: F) -> HostBuilder
+    where
+        F: Fn(String, u16) -> A + Send + Sync + 'static,
+        A: Future<Output = std::io::Result<Vec<SocketAddr>>> + Send + 'static,
+    {
+        self.resolver = Resolver::new(resolve);
+        self
+    }
+
     /// A cgroup of version 2 in which the host makes groups for its workers, as root or where it was delegated to this
     /// user; no process may be in it. Default: version 1 where this process's own groups are writable, and version 2 where
     /// its own group passes controllers on.
@@ -149,7 +165,7 @@ impl HostBuilder {
     /// hotcell's programs are not found or not trustworthy, or a folder cannot be used.
     pub async fn build(self) -> Result<Host, Error> {
         let HostBuilder { worker, state, cache, cache_bound, registry, profiles, handlers, .. } = self;
-        let HostBuilder { events, budget, cgroup, .. } = self;
+        let HostBuilder { events, budget, cgroup, resolver, .. } = self;
         let state = folder_or(state, "/var/lib/hotcell", ".local/state/hotcell")?;
         let cache = folder_or(cache, "/var/cache/hotcell", ".cache/hotcell")?;
         let uids = registry.clone();
@@ -177,6 +193,7 @@ impl HostBuilder {
             platform,
             profiles,
             registry,
+            resolver,
             buried,
         }))
     }

@@ -1,5 +1,7 @@
 //! What a host tells its application while plugins live.
 
+use std::net::SocketAddr;
+
 use serde::Serialize;
 use tokio::sync::broadcast;
 
@@ -34,6 +36,13 @@ pub enum EventKind {
     },
     /// The sandbox stopped an act. At most 16 are told per worker; all are counted in its [`Exit`].
     Violation(Violation),
+    /// The host has connected for the plugin.
+    Connected {
+        /// The address as the plugin asked for it.
+        address: String,
+        /// Where it led.
+        peer: SocketAddr,
+    },
     /// A worker ended.
     Exited(Exit),
     /// A fresh worker replaces one that ended.

@@ -13,6 +13,7 @@ use crate::compile::{Compilers, blocking};
 use crate::error::Error;
 use crate::event::{EventKind, Events};
 use crate::identity::Registry;
+use crate::network::Resolver;
 use crate::package::artifact::hex;
 use crate::plugin::Plugin;
 use crate::prepare::{LoadOptions, Prepared, prepare};
@@ -69,6 +70,7 @@ pub(crate) struct Shared {
     pub(crate) platform: Platform,
     pub(crate) profiles: Vec<Profile>,
     pub(crate) registry: Registry,
+    pub(crate) resolver: Resolver,
     plugins: AtomicU64,
     closing: watch::Sender<bool>,
     living: watch::Sender<u64>,
@@ -83,6 +85,7 @@ pub(crate) struct Parts {
     pub(crate) platform: Platform,
     pub(crate) profiles: Vec<Profile>,
     pub(crate) registry: Registry,
+    pub(crate) resolver: Resolver,
     pub(crate) buried: oneshot::Receiver<()>,
 }
 
@@ -120,7 +123,8 @@ impl Host {
     }
 
     pub(crate) fn from_parts(parts: Parts) -> Host {
-        let Parts { surroundings, compilers, handlers, platform, profiles, registry, buried } = parts;
+        let Parts { surroundings, compilers, handlers, platform, profiles, registry, resolver, buried } =
+            parts;
         let shared = Shared {
             surroundings,
             compilers,
@@ -128,6 +132,7 @@ impl Host {
             platform,
             profiles,
             registry,
+            resolver,
             plugins: AtomicU64::new(1),
             closing: watch::Sender::new(false),
             living: watch::Sender::new(0),

@@ -27,6 +27,7 @@ mod host;
 mod identity;
 mod launcher;
 mod log;
+mod network;
 mod package;
 mod places;
 mod platform;

@@ -105,9 +105,8 @@ pub(crate) async fn prepare(
     };
     let identity = identity(shared, &manifest, &plan).await?;
     let profile = find_profile(manifest.profile().as_str(), &shared.profiles)?;
-    let requested = manifest.host_calls().map(ToString::to_string).collect();
     let profile_text = profile.text().to_owned();
-    let adviser = Adviser::new(profile, plan.orders.runtime, requested);
+    let adviser = Adviser::new(profile, plan.orders.runtime, &manifest);
     let config = options.config.as_ref().or(manifest.config()).map(serde_json::Value::to_string);
     let blueprint = Arc::new(Blueprint {
         plugin: manifest.id().as_str().to_owned(),

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use hotcell_policy::review::{Argument, Question, explain};
-use hotcell_policy::{HostCallName, Profile};
+use hotcell_policy::{HostCallName, HostPort, Manifest, Profile};
 use hotcell_protocol::Runtime;
 use serde::Serialize;
 
@@ -135,11 +135,14 @@ pub(crate) struct Adviser {
     runtime: Runtime,
     /// The host calls that the manifest requests.
     requested: Vec<String>,
+    /// The connections.
+    connects: Vec<HostPort>,
 }
 
 impl Adviser {
-    pub(crate) fn new(profile: Profile, runtime: Runtime, requested: Vec<String>) -> Adviser {
-        Adviser { profile, runtime, requested }
+    pub(crate) fn new(profile: Profile, runtime: Runtime, manifest: &Manifest) -> Adviser {
+        let requested = manifest.host_calls().map(ToString::to_string).collect();
+        Adviser { profile, runtime, requested, connects: manifest.connects().cloned().collect() }
     }
 
     /// How severe a refused system call is, and what would allow it.
@@ -178,6 +181,26 @@ impl Adviser {
         if steps.is_empty() {
             steps.push(format!("application: HostBuilder::host_call(\"{name}\", ...)"));
         }
+        (Severity::Low, vec![steps.join(", and ")])
+    }
+}
+
+impl Adviser {
+    /// How severe a refused connection is, and what would allow it.
+    pub(crate) fn connection(&self, wanted: &[u8]) -> (Severity, Vec<String>) {
+        let address = std::str::from_utf8(wanted).ok().and_then(|text| text.parse::<HostPort>().ok());
+        let Some(address) = address else {
+            return (Severity::Medium, vec![format!("{NOTHING}: it is no address")]);
+        };
+        let mut steps = Vec::new();
+        if !self.connects.contains(&address) {
+            steps.push(format!(
+                "manifest: \"permissions\": {{ \"network\": {{ \"connect\": [\"{address}\"] }} }}"
+            ));
+        }
+        let granted = explain(&self.profile, self.runtime, &Question::Connect(address));
+        let missing = granted.map(|explanation| explanation.advice).unwrap_or_default();
+        steps.extend(missing.into_iter().map(|line| format!("profile: {line}")));
         (Severity::Low, vec![steps.join(", and ")])
     }
 }
@@ -227,14 +250,16 @@ impl fmt::Display for Violation {
 
 #[cfg(test)]
 mod tests {
-    use hotcell_policy::Profile;
+    use hotcell_policy::{Manifest, Profile};
     use hotcell_protocol::Runtime;
 
     use super::{ATTACKS, Adviser, NOTHING, Severity};
 
     fn adviser(profile: &str, runtime: Runtime, requested: &[&str]) -> Adviser {
         let profile = Profile::shipped(profile).expect("it ships").expect("it is valid");
-        Adviser::new(profile, runtime, requested.iter().map(|name| (*name).to_owned()).collect())
+        let manifest = Manifest::bare("a.so", Runtime::Native, profile.name()).expect("valid");
+        let requested = requested.iter().map(|name| (*name).to_owned()).collect();
+        Adviser { requested, ..Adviser::new(profile, runtime, &manifest) }
     }
 
     #[test]
@@ -264,6 +289,19 @@ mod tests {
         assert_eq!(adviser.syscall("ptrace", &[16, 1]).0, Severity::High);
         let (severity, remedy) = adviser.syscall("system call 7 of architecture 0x1", &[]);
         assert_eq!((severity, remedy.len()), (Severity::Medium, 1), "of no architecture that is known");
+    }
+
+    #[test]
+    fn a_connection_says_both_lines() {
+        let (severity, remedy) =
+            adviser("native-strict", Runtime::Native, &[]).connection(b"api.example.org:443");
+        let line = remedy.join("; ");
+        assert_eq!(severity, Severity::Low);
+        assert!(
+            line.contains("\"connect\": [\"api.example.org:443\"]") && line.contains("profile: connect = "),
+            "{line}"
+        );
+        assert_eq!(adviser("native-strict", Runtime::Native, &[]).connection(b"\xff").0, Severity::Medium);
     }
 
     #[test]

@@ -26,6 +26,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#ifndef __wasm__
+#include <sys/socket.h>
+#endif
 
 #ifdef __cplusplus
 #define HOTCELL_C extern "C"
@@ -222,6 +225,24 @@ static inline int64_t hotcell_log(const char *level, const char *message) {
     json[at++] = '}';
     return hotcell_host_call("log", 3, json, at);
 }
+
+#ifndef __wasm__
+/*
+ * Has the host connect to `address`, `host:port` as the manifest's `permissions.network.connect` has it, over TCP. Returns a
+ * blocking descriptor for read, write and close, or what host_call returns where it fails (its text is taken with
+ * hotcell_host_take), or HOTCELL_FAILED where this process has no descriptor left. A worker can make no socket by itself:
+ * socket(2) hands over the connection that the host has made.
+ */
+static inline int hotcell_connect(const char *address) {
+    int64_t status = hotcell_host_call("net.connect", 11, address, hotcell_length(address));
+    int connection;
+    if (status < 0) {
+        return (int)status;
+    }
+    connection = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return connection < 0 ? HOTCELL_FAILED : connection;
+}
+#endif
 
 #ifdef __cplusplus
 }

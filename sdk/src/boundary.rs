@@ -9,6 +9,8 @@ mod wasm;
 
 #[cfg(not(target_family = "wasm"))]
 pub use native::accept;
+#[cfg(all(feature = "std", target_os = "linux"))]
+pub(crate) use native::take_connection;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use native::{host_call, host_take, reply};
 #[cfg(target_family = "wasm")]

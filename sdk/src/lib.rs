@@ -21,11 +21,15 @@ extern crate alloc;
 
 pub mod abi;
 mod boundary;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod connect;
 mod export;
 mod host;
 #[cfg(feature = "json")]
 mod json;
 
+#[cfg(all(feature = "std", target_os = "linux"))]
+pub use connect::{Connection, connect};
 pub use export::IntoReply;
 pub use host::{HostCallError, Level, host_call, log};
 #[cfg(feature = "json")]

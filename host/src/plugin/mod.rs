@@ -20,6 +20,7 @@ use crate::compile::blocking;
 use crate::error::{CallError, Error};
 use crate::event::{EventKind, EventSender};
 use crate::host::Shared;
+use crate::network::Connector;
 use crate::places::Places;
 use crate::prepare::Prepared;
 use crate::receipt::{self, Receipt};
@@ -58,9 +59,14 @@ impl Plugin {
         let exchange = Exchange::new(seats, limits.outstanding, command, prepared.blueprint.spin);
         let (closing, closed) = watch::channel(false);
         let (evidence, seen) = watch::channel(None);
+        let mut broker = shared.handlers.broker(&prepared.plan.orders.host_calls);
+        if !prepared.plan.connects.is_empty() {
+            let resolver = shared.resolver.clone();
+            broker = broker.with_connections(Connector::new(&prepared.plan.connects, resolver));
+        }
         let common = Common {
             number: shared.next_plugin(),
-            broker: Arc::new(shared.handlers.broker(&prepared.plan.orders.host_calls)),
+            broker: Arc::new(broker),
             closing: Closing { plugin: closed, host: shared.closing() },
             generation: Arc::default(),
             exchange: Arc::new(exchange),

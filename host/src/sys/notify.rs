@@ -64,6 +64,28 @@ pub(crate) fn receive(listener: BorrowedFd<'_>) -> Result<Option<Notification>, 
     }
 }
 
+/// Puts a descriptor into the waiting process, closed on exec, and answers with its number there, both at once (Linux 5.14).
+///
+/// # Errors
+/// The process has no free descriptor, or is gone: it has no answer yet.
+pub(crate) fn install(
+    listener: BorrowedFd<'_>,
+    notification: &Notification,
+    descriptor: BorrowedFd<'_>,
+) -> Result<(), Errno> {
+    let addfd = libc::seccomp_notif_addfd {
+        id: notification.id,
+        flags: u32::try_from(libc::SECCOMP_ADDFD_FLAG_SEND).unwrap_or(2),
+        srcfd: descriptor.as_raw_fd().cast_unsigned(),
+        newfd: 0,
+        newfd_flags: libc::O_CLOEXEC.cast_unsigned(),
+    };
+    // SAFETY: the kernel reads one `struct seccomp_notif_addfd`, which `addfd` is.
+    let result =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const addfd) };
+    if result < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
 /// Answers a notification. A process that is gone meanwhile needs no answer.
 pub(crate) fn answer(
     listener: BorrowedFd<'_>,

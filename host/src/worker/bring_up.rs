@@ -121,6 +121,7 @@ impl Worker {
             judge: hotcell_policy::for_pid(judge, self.process.pid()),
             stage: self.stage.clone(),
             record: Arc::clone(&self.record),
+            slot: self.slot.clone(),
         };
         self.supervisor = Some(StopTask(tokio::spawn(supervisor.serve(listener)).abort_handle()));
         Ok(())

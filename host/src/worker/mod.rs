@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hotcell_policy::CgroupLimit;
-use hotcell_protocol::{CallId, Channel, Evidence, Generation, Image, Orders, Runtime, ring};
+use hotcell_protocol::{AnswerStatus, CallId, Channel, Evidence, Generation, Image, Orders, Runtime, ring};
 use tokio::task::AbortHandle;
 
 use crate::broker::{Answer, Broker, HostCallContext};
@@ -29,6 +29,7 @@ use crate::exit::{Exit, ExitCause, Used};
 use crate::identity::Identity;
 use crate::launcher::{Launcher, Process, SpawnRequest};
 use crate::log::Logger;
+use crate::network::{Connector, NoConnection, Slot};
 use crate::package::artifact::Sealed;
 use crate::places::{Places, Scratch};
 use crate::reentry::Chain;
@@ -113,6 +114,8 @@ pub(crate) struct Worker {
     group: Option<Group>,
     /// Once it is confined.
     evidence: Option<Arc<Evidence>>,
+    /// A connection on its way to it.
+    slot: Slot,
 }
 
 /// A task that ends with its owner.
@@ -172,6 +175,7 @@ impl Worker {
             scratch: places.scratch,
             group,
             evidence: None,
+            slot: Slot::default(),
         })
     }
 
@@ -277,6 +281,7 @@ impl Worker {
             limit: self.blueprint.orders.limits.message,
             logger: self.logger.clone(),
             record: Arc::clone(&self.record),
+            slot: self.slot.clone(),
             sight: self.evidence.as_ref().map(|evidence| Sight {
                 generation: self.particulars.generation,
                 evidence: Arc::clone(evidence),
@@ -383,6 +388,24 @@ async fn enter_group(
     entered.await
 }
 
+/// Connects for a plugin; it takes the descriptor with the next `socket`.
+async fn hand_over(connector: Connector, wanted: Vec<u8>, slot: Slot, record: Arc<Record>) -> Answer {
+    match connector.connect(&wanted).await {
+        Ok((connection, peer)) => {
+            slot.put(connection);
+            record.connected(&wanted, peer);
+            Answer { status: AnswerStatus::Ok, payload: Vec::new() }
+        }
+        Err(NoConnection::NotGranted) => {
+            record.refused_connection(&wanted);
+            Answer { status: AnswerStatus::Refused, payload: Vec::new() }
+        }
+        Err(NoConnection::Failed(text)) => {
+            Answer { status: AnswerStatus::Failed, payload: text.into_bytes() }
+        }
+    }
+}
+
 /// Whose host calls are answered, and where what is refused is recorded.
 #[derive(Clone, Debug)]
 pub(crate) struct Office {
@@ -391,6 +414,7 @@ pub(crate) struct Office {
     limit: u64,
     logger: Logger,
     record: Arc<Record>,
+    slot: Slot,
     pub(crate) sight: Option<Sight>,
 }
 
@@ -413,14 +437,23 @@ impl Office {
     ) -> impl Future<Output = Answer> + Send + 'static {
         let context =
             HostCallContext { plugin: self.plugin.clone(), generation: self.generation, name: name.clone() };
-        let answering = broker.answer(context, input, self.limit, &self.logger, chain);
-        let record = Arc::clone(&self.record);
+        let (record, slot) = (Arc::clone(&self.record), self.slot.clone());
+        let asked = match broker.connector(&name) {
+            Some(connector) => Ok((connector.clone(), input)),
+            None => Err(broker.answer(context, input, self.limit, &self.logger, chain)),
+        };
         async move {
-            let answer = answering.await;
-            if answer.status == hotcell_protocol::AnswerStatus::Refused {
-                record.refused_host_call(&name);
+            match asked {
+                // Large and rare: not a part of every host call's state.
+                Ok((connector, wanted)) => Box::pin(hand_over(connector, wanted, slot, record)).await,
+                Err(answering) => {
+                    let answer = answering.await;
+                    if answer.status == AnswerStatus::Refused {
+                        record.refused_host_call(&name);
+                    }
+                    answer
+                }
             }
-            answer
         }
     }
 }

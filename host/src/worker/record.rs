@@ -1,5 +1,6 @@
 //! What is known of one worker's misdeeds and end, shared by everything that watches it.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -15,6 +16,9 @@ const TOLD: u64 = 16;
 
 /// Violations after which a worker is killed: it does nothing else any more.
 const FLOOD: u64 = 4096;
+
+/// Longest address that is told of, in bytes.
+const ADDRESS_SHOWN: usize = 300;
 
 /// The record of one worker.
 pub(crate) struct Record {
@@ -102,6 +106,25 @@ impl Record {
             };
             self.tell(Refuser::Broker, Observer::Host, act(), Vec::new(), advice);
         }
+    }
+
+    /// The same for a connection, by the address that the plugin gave.
+    pub(crate) fn refused_connection(&self, wanted: &[u8]) {
+        let act = || format!("connection to {}", escape(wanted.get(..ADDRESS_SHOWN).unwrap_or(wanted)));
+        if self.count(act) {
+            let advice = match &self.blueprint.adviser {
+                Some(adviser) => adviser.connection(wanted),
+                None => (Severity::High, Vec::new()),
+            };
+            self.tell(Refuser::Broker, Observer::Host, act(), Vec::new(), advice);
+        }
+    }
+
+    /// Tells of a connection that was made.
+    pub(crate) fn connected(&self, wanted: &[u8], peer: SocketAddr) {
+        let (plugin, address) = (&self.blueprint.plugin, escape(wanted));
+        tracing::info!(target: "hotcell::network", %plugin, %address, %peer, "connected");
+        self.events.send(plugin, self.generation, EventKind::Connected { address, peer });
     }
 
     /// Counts one more. Returns whether it is to be told, too.

@@ -3,15 +3,17 @@
 //! While the library loads, a second program, the judge, says what may continue; once the host has seen "loaded", nothing
 //! may. The worker's memory is never read, so there is nothing that it could change between check and use.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use hotcell_policy::{Action, Arch, SeccompData};
 use hotcell_protocol::Instruction;
+use rustix::io::Errno;
 use tokio::io::Interest;
 
 use super::record::Record;
+use crate::network::Slot;
 use crate::sys::notify::{self, Notification, Verdict};
 use crate::sys::watch::watch;
 
@@ -52,6 +54,8 @@ pub(crate) struct Supervisor {
     pub(crate) judge: Vec<Instruction>,
     pub(crate) stage: Stage,
     pub(crate) record: Arc<Record>,
+    /// A connection that the host has made for the worker.
+    pub(crate) slot: Slot,
 }
 
 impl Supervisor {
@@ -68,8 +72,7 @@ impl Supervisor {
             match notify::receive(listener.get_ref().0.as_fd()) {
                 Ok(Some(notification)) => {
                     burst -= 1;
-                    let verdict = self.judge(&notification);
-                    if notify::answer(listener.get_ref().0.as_fd(), &notification, verdict).is_err() {
+                    if self.answer(listener.get_ref().0.as_fd(), &notification).is_err() {
                         return;
                     }
                 }
@@ -78,6 +81,20 @@ impl Supervisor {
                 Err(_) => return,
             }
         }
+    }
+
+    fn answer(&self, listener: BorrowedFd<'_>, notification: &Notification) -> Result<(), Errno> {
+        if self.stage.now() != CONFINING
+            && is_socket(notification)
+            && let Some(connection) = self.slot.take()
+        {
+            return match notify::install(listener, notification, connection.as_fd()) {
+                Ok(()) => Ok(()),
+                // It has as many descriptors as it may have, or is gone.
+                Err(errno) => notify::answer(listener, notification, Verdict::Refuse(errno.raw_os_error())),
+            };
+        }
+        notify::answer(listener, notification, self.judge(notification))
     }
 
     fn judge(&self, notification: &Notification) -> Verdict {
@@ -100,6 +117,12 @@ impl Supervisor {
         };
         hotcell_policy::evaluate(&self.judge, &data) == Action::Allow
     }
+}
+
+/// Whether this is socket(2), by which a worker takes the connection that waits for it, whatever the arguments.
+fn is_socket(notification: &Notification) -> bool {
+    Arch::of_this_build().is_some_and(|arch| arch.audit() == notification.arch)
+        && i64::from(notification.number) == libc::SYS_socket
 }
 
 /// The name of a system call; its number for one of another architecture or a newer kernel.

@@ -17,7 +17,7 @@ pub use schema::manifest_schema;
 
 use crate::PolicyError;
 use crate::input::{Document, ParseError};
-use crate::names::{GrantPath, HostCallName, PackagePath, PluginId, ProfileName};
+use crate::names::{GrantPath, HostCallName, HostPort, PackagePath, PluginId, ProfileName};
 
 /// A parsed manifest.
 #[derive(Clone, Debug, PartialEq)]
@@ -165,6 +165,11 @@ impl Manifest {
     /// The host calls that are asked for.
     pub fn host_calls(&self) -> impl Iterator<Item = &HostCallName> {
         self.requests.host_calls.iter().map(|call| &call.value)
+    }
+
+    /// The addresses that are asked for.
+    pub fn connects(&self) -> impl Iterator<Item = &HostPort> {
+        self.requests.connects.iter().map(|address| &address.value)
     }
 
     /// The paths that are asked for, for reading only and for writing.
