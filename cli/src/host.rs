@@ -3,13 +3,18 @@
 use std::path::Path;
 
 use hotcell::policy::Profile;
-use hotcell::{EventKind, Events, Host, Violation};
+use hotcell::{EventKind, Events, Host, HostBuilder, Violation};
 
 use crate::args::Global;
 use crate::outcome::Outcome;
 
 /// Builds a host as the global options say.
 pub(crate) async fn build(global: &Global) -> Result<Host, Outcome> {
+    Ok(builder(global)?.build().await?)
+}
+
+/// The same, to be completed.
+pub(crate) fn builder(global: &Global) -> Result<HostBuilder, Outcome> {
     let mut builder = Host::builder();
     if let Some(folder) = &global.worker_dir {
         builder = builder.worker(folder);
@@ -29,7 +34,7 @@ pub(crate) async fn build(global: &Global) -> Result<Host, Outcome> {
     for path in &global.profile {
         builder = builder.profile(read_profile(path)?);
     }
-    Ok(builder.build().await?)
+    Ok(builder)
 }
 
 /// What the sandbox has stopped so far.

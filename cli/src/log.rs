@@ -2,9 +2,9 @@
 
 use tracing_subscriber::filter::LevelFilter;
 
-/// Prints what the library traces. The library has escaped every control character of a plugin's text already.
-pub(crate) fn to_stderr(quiet: bool) {
-    let level = if quiet { LevelFilter::ERROR } else { LevelFilter::INFO };
+/// Prints what the library traces, down to a level. The library has escaped every control character of a plugin's text
+/// already.
+pub(crate) fn to_stderr(level: LevelFilter) {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)

@@ -15,12 +15,14 @@ mod outcome;
 mod plan;
 mod profile;
 mod profile_args;
+mod profile_test;
 mod receipt;
 mod run;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Action, Arguments};
 use crate::outcome::Outcome;
@@ -31,15 +33,21 @@ fn main() -> ExitCode {
         return code;
     }
     let Arguments { global, action } = Arguments::parse();
-    // What is measured must not be slowed down by what is printed.
-    log::to_stderr(global.quiet || matches!(action, Action::Bench(_)));
+    log::to_stderr(match &action {
+        // The attacks are what a plugin does there.
+        Action::Profile(_) => LevelFilter::OFF,
+        // What is measured must not be slowed down by what is printed.
+        Action::Bench(_) => LevelFilter::ERROR,
+        _ if global.quiet => LevelFilter::ERROR,
+        _ => LevelFilter::INFO,
+    });
     match action {
         Action::Bench(arguments) => bench::bench(&global, &arguments),
         Action::Run(run) => with_runtime(run::run(&global, run)),
         Action::Call(call) => with_runtime(call::call(&global, call)),
         Action::Plan(plan) => with_runtime(plan::plan(&global, plan)),
         Action::Receipt { action } => with_runtime(receipt::receipt(&global, action)),
-        Action::Profile(profile) => profile::profile(profile),
+        Action::Profile(profile) => profile::profile(&global, profile),
         Action::Doctor(doctor) => doctor::doctor(&doctor),
     }
 }

@@ -1,4 +1,4 @@
-//! `hotcell profile`: what a reviewer asks of profiles. It starts nothing.
+//! `hotcell profile`: what a reviewer asks of profiles. Only `test` starts something.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,18 +10,21 @@ use hotcell::policy::{Policy, Profile, compile, render, render_json};
 use hotcell::{Class, Error, Runtime};
 use serde_json::Value;
 
+use crate::args::Global;
 use crate::outcome::Outcome;
 use crate::profile_args::{self as args, Action, RuntimeName};
+use crate::profile_test;
 
 /// Something widens, or there is a warning.
 const FOUND: u8 = 1;
 
-pub(crate) fn profile(arguments: args::Profile) -> ExitCode {
+pub(crate) fn profile(global: &Global, arguments: args::Profile) -> ExitCode {
     let done = match arguments.action {
         Action::Plan(arguments) => print_plan(arguments),
         Action::Explain(arguments) => print_explanation(arguments),
         Action::Diff(arguments) => print_diff(&arguments),
         Action::Lint(arguments) => print_lint(&arguments),
+        Action::Test(arguments) => return profile_test::test(global, arguments),
     };
     done.unwrap_or_else(|outcome| outcome.report())
 }
@@ -100,11 +103,11 @@ fn print_lint(arguments: &args::Lint) -> Result<ExitCode, Outcome> {
     Ok(found(!warnings.is_empty()))
 }
 
-fn found(found: bool) -> ExitCode {
+pub(crate) fn found(found: bool) -> ExitCode {
     if found { ExitCode::from(FOUND) } else { ExitCode::SUCCESS }
 }
 
-fn print_json(value: &Value) -> ExitCode {
+pub(crate) fn print_json(value: &Value) -> ExitCode {
     println!("{value:#}");
     ExitCode::SUCCESS
 }
@@ -114,7 +117,7 @@ fn runtimes(profile: &Profile, only: Option<RuntimeName>) -> Vec<Runtime> {
     only.map_or_else(|| profile.runtimes().to_vec(), |only| vec![only.into()])
 }
 
-fn read(of: &Path) -> Result<Profile, Outcome> {
+pub(crate) fn read(of: &Path) -> Result<Profile, Outcome> {
     let (file, text) = source(of)?;
     Profile::parse(&file, &text).map_err(|error| Outcome::invalid(error.to_string()))
 }

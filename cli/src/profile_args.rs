@@ -31,6 +31,9 @@ pub(crate) enum Action {
     /// Say what is valid in profiles and looks wrong; exits 1 where it warns
     #[command(after_help = LINT)]
     Lint(Lint),
+    /// Run the attack corpus against a profile in real workers; exits 1 where an attack is not stopped
+    #[command(after_help = TEST)]
+    Test(Test),
 }
 
 const PLAN: &str = "\
@@ -56,6 +59,16 @@ Example: what a change would widen
 const LINT: &str = "\
 Example: every profile of a folder
   hotcell profile lint profiles/*.toml";
+
+const TEST: &str = "\
+Loads the crash lab under the profile and has it try every attack that is meant for the profile's runtime. \
+Each attack's control, the same code without a sandbox, is run by hotcell's own tests (docs/attack-corpus.md). \
+That all are stopped does not show that a profile is safe.
+
+Examples:
+  hotcell profile test native-strict
+  hotcell profile test my-role.toml --only ptrace
+  hotcell profile test my-role.toml --attacks my-attacks.toml";
 
 #[derive(Debug, Args)]
 pub(crate) struct Plan {
@@ -110,6 +123,24 @@ pub(crate) struct Diff {
     #[arg(value_name = "NEW", help = PROFILE)]
     pub(crate) new: PathBuf,
     /// Print the differences as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Test {
+    #[arg(value_name = "PROFILE", help = PROFILE)]
+    pub(crate) of: PathBuf,
+    /// Only attacks whose id, category or words contain TEXT
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Option<String>,
+    /// More attacks, as in corpus/attacks/*.toml
+    #[arg(long, value_name = "FILE")]
+    pub(crate) attacks: Vec<PathBuf>,
+    /// Folder of the sample plugins, the crash lab among them, built by scripts/build-plugins
+    #[arg(long, value_name = "DIR", default_value = "plugins")]
+    pub(crate) plugins: PathBuf,
+    /// Print what was found as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

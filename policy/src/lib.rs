@@ -31,4 +31,4 @@ pub use platform::{Arch, Controller, Platform};
 pub use policy::{ConnectGrant, FileGrant, Policy, resolve};
 pub use profile::Profile;
 pub use render::{render, render_json};
-pub use seccomp::{Action, SeccompData, evaluate, for_pid, syscall_name};
+pub use seccomp::{Action, SeccompData, evaluate, for_pid, syscall_name, syscall_number};

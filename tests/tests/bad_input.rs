@@ -195,7 +195,7 @@ fn a_version_of_zero_and_a_bad_id_are_refused() {
 fn what_is_not_built_is_refused_by_name() {
     let package = Package::new();
     for (key, value) in [
-        ("network", r#"{ "connect": ["example.org:443"] }"#),
+        ("network", r#"{ "listen": ["[::1]:443"] }"#),
         ("process", r#"{ "spawn": ["/usr/bin/true"] }"#),
         ("storage", r#"{ "quota": "1 MiB" }"#),
     ] {

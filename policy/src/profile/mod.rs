@@ -128,6 +128,11 @@ impl Profile {
         &self.runtimes
     }
 
+    /// Whether it grants any path.
+    pub fn grants_files(&self) -> bool {
+        !self.files.is_empty()
+    }
+
     /// The bounds.
     pub fn limits(&self) -> &Limits {
         &self.limits

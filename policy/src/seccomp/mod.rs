@@ -12,8 +12,8 @@ mod tests;
 
 pub(crate) use assemble::{Alternative, Table, assemble};
 pub use evaluate::{Action, SeccompData, evaluate, for_pid};
-pub use names::syscall_name;
-pub(crate) use names::{is_syscall, syscall_number};
+pub(crate) use names::is_syscall;
+pub use names::{syscall_name, syscall_number};
 pub(crate) use set::{Answer, Condition, Granted, Rule, Stage, SyscallSet, Wanted};
 
 /// The instructions of classic BPF that plans contain (`linux/bpf_common.h`).

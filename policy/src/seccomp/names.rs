@@ -18,7 +18,7 @@ pub fn syscall_name(arch: Arch, number: u32) -> Option<&'static str> {
 }
 
 /// The number of a system call, or `None` where the architecture has no such call.
-pub(crate) fn syscall_number(arch: Arch, name: &str) -> Option<u32> {
+pub fn syscall_number(arch: Arch, name: &str) -> Option<u32> {
     let number = match arch {
         Arch::X86_64 => name.parse::<syscalls::x86_64::Sysno>().ok()?.id(),
         Arch::Aarch64 if name == RENAMED.0 => return None,
