@@ -23,7 +23,7 @@ pub struct Attack {
     pub export: Option<String>,
     /// A package of the crash lab that misbehaves while it is loaded.
     pub load: Option<String>,
-    /// The export that is called after `load`, if it loads.
+    /// The export that is called after `load`, if it loads; without one the plugin is unloaded then.
     pub call: Option<String>,
     /// What must come of it: one of these.
     pub expect: Vec<String>,

@@ -55,7 +55,10 @@ impl Bare {
             return Ok(Control::None("a module runs in a runtime only".to_owned()));
         }
         let (library, export, input) = match (&attack.load, &attack.export) {
-            (Some(package), _) => (format!("{package}/plugin.so"), "ok".to_owned(), String::new()),
+            (Some(package), _) => {
+                let export = attack.call.clone().unwrap_or_else(|| "ok".to_owned());
+                (format!("{package}/plugin.so"), export, String::new())
+            }
             (None, Some(export)) => ("native/crash_lab.so".to_owned(), export.clone(), String::new()),
             (None, None) => {
                 let script = attack.script(std::process::id(), sibling);
@@ -82,6 +85,7 @@ impl Bare {
         let seen = match (output.status.signal(), output.status.code()) {
             (Some(signal), _) => Seen::new(format!("signal {}", signal_name(signal))),
             (None, Some(code)) if said.is_empty() => Seen::new(format!("exit {code}")),
+            _ if attack.calls.is_empty() => Seen::of_reply(&output.stdout),
             _ => Seen::of_script(&said),
         };
         let succeeds = seen.is(&attack.control);

@@ -16,6 +16,9 @@ use crate::seen::Seen;
 /// How long an attack that never ends may go on.
 const DEADLINE: Duration = Duration::from_millis(700);
 
+/// How long an unload may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// The export that makes system calls.
 const SCRIPT: &str = "try_syscall";
 
@@ -179,7 +182,10 @@ impl Lab {
         };
         Ok(match &attack.call {
             Some(export) => Seen::of_call(&call(&plugin, export, b"input".to_vec()).await),
-            None => Seen::new("loaded"),
+            None => match tokio::time::timeout(PATIENCE, plugin.unload()).await {
+                Ok(()) => Seen::new("unloaded"),
+                Err(_) => Seen::new("it cannot be unloaded"),
+            },
         })
     }
 

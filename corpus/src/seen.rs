@@ -30,9 +30,13 @@ impl Seen {
         }
     }
 
+    pub(crate) fn of_reply(reply: &[u8]) -> Seen {
+        Seen { text: format!("reply {}", String::from_utf8_lossy(reply).trim()), class: Some("reply") }
+    }
+
     pub(crate) fn of_call(result: &Result<Vec<u8>, CallError>) -> Seen {
         let error = match result {
-            Ok(_) => return Seen::new("reply"),
+            Ok(reply) => return Seen::of_reply(reply),
             Err(error) => error,
         };
         let text = match error {
@@ -45,7 +49,13 @@ impl Seen {
 
     pub(crate) fn of_load(error: &Error) -> Seen {
         let text = error.exit().map_or_else(|| error.to_string(), |exit| cause(&exit.cause));
-        Seen { text, class: Some(word(error.class())) }
+        // What a plugin names must not drive the terminal of whoever reads of it.
+        let raw = error.to_string().chars().any(|one| one != '\n' && hotcell::is_unsafe(one));
+        if raw {
+            Seen::new("told as it is, with its control characters")
+        } else {
+            Seen { text, class: Some(word(error.class())) }
+        }
     }
 
     /// Whether this is what a word of `expect` or `control` says.
@@ -71,7 +81,9 @@ impl fmt::Display for Seen {
         let shown = hotcell::escape(shown.as_bytes());
         write!(f, "{shown}{}", if rest.is_empty() { "" } else { "..." })?;
         match self.class {
-            Some(class) if class != "plugin" && self.text != class => write!(f, " ({class})"),
+            Some(class) if !["plugin", "reply"].contains(&class) && self.text != class => {
+                write!(f, " ({class})")
+            }
             _ => Ok(()),
         }
     }

@@ -224,6 +224,30 @@ fn a_request_that_nothing_grants_is_refused_with_the_line_that_would() {
 }
 
 #[test]
+fn a_granted_path_that_is_not_there_is_an_error() {
+    let package = Package::new();
+    let profile = package.path.with_file_name("missing.toml");
+    let shipped = fs::read_to_string(hotcell_tests::root().join("sandbox-profiles/image-decoder.toml"));
+    let there = package.path.with_file_name("there");
+    let grant = format!(
+        "\n[[file]]\npath = \"{}\"\naccess = \"read\"\nwhy = \"A test looks there.\"\n",
+        there.display()
+    );
+    fs::write(&profile, shipped.expect("it ships") + &grant).expect("writable");
+    let asks = format!(
+        r#""permissions": {{ "filesystem": {{ "read_paths": ["{}"] }} }}, "author""#,
+        there.display()
+    );
+    package.manifest(&GOOD.replace("\"author\"", &asks).replace("native-strict", "missing"));
+    let call =
+        || hotcell(&[Path::new("--profile"), &profile, Path::new("call"), &package.path, Path::new("value")]);
+    let said = call();
+    assert!(said.code != Some(0) && said.err.contains("there"), "{said:?}");
+    fs::create_dir(&there).expect("new");
+    assert_eq!(call().code, Some(0), "control");
+}
+
+#[test]
 fn a_manifest_of_a_hundred_megabytes_or_levels_is_refused_before_it_is_parsed() {
     let package = Package::new();
     package.manifest(&format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)));

@@ -2,7 +2,7 @@
 //!
 //! `HOTCELL_CORPUS_LINES=1` prints a line for each attack, of which scripts/corpus makes docs/attack-corpus.md.
 
-#![allow(clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::io::Write;
