@@ -34,7 +34,8 @@ fn ordinary_uid() -> Option<u32> {
 /// A line of the report, past the test's captured output.
 fn tell(profile: &str, id: &str, what: &str, seen: &str) {
     if std::env::var_os("HOTCELL_CORPUS_LINES").is_some() {
-        writeln!(std::io::stdout(), "corpus\t{profile}\t{id}\t{what}\t{seen}")
+        // The test's name stands at the beginning of a line.
+        writeln!(std::io::stdout(), "\ncorpus\t{profile}\t{id}\t{what}\t{seen}")
             .expect("standard output is open");
     }
 }
