@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use hotcell::{Doctor as Report, Layer, LayerStatus, ProfileStatus};
+use hotcell::{Doctor as Report, Layer, LayerStatus, ProfileStatus, Surrounding};
 
 use crate::args::Doctor;
 use crate::outcome::Outcome;
@@ -32,6 +32,10 @@ fn print(report: &Report) {
     println!("Linux {major}.{minor} on {}\n", report.arch);
     println!("layers");
     report.layers.iter().for_each(print_layer);
+    if !report.surroundings.is_empty() {
+        println!("\nsurroundings");
+        report.surroundings.iter().for_each(print_surrounding);
+    }
     println!("\nshipped profiles");
     report.profiles.iter().for_each(print_profile);
 }
@@ -48,6 +52,11 @@ fn print_layer(layer: &Layer) {
         println!("{:30} needs {}", "", layer.since);
         println!("{:30} to do: {}", "", layer.advice);
     }
+}
+
+fn print_surrounding(surrounding: &Surrounding) {
+    println!("  {}: {}", surrounding.name, surrounding.found);
+    println!("{:16}where a layer is missing: {}", "", surrounding.advice);
 }
 
 fn print_profile(profile: &ProfileStatus) {

@@ -2,10 +2,13 @@
 
 use hotcell_policy::{Controller, Manifest, Platform, Profile, compile, resolve};
 use hotcell_protocol::Runtime;
+use std::path::Path;
+
 use serde::Serialize;
 
 use crate::error::Error;
 use crate::platform::platform;
+use crate::surroundings::{Surrounding, surroundings};
 
 /// The Landlock ABI from which nothing that hotcell uses is missing: scopes came last (Linux 6.12).
 const LANDLOCK_FULL: u32 = 6;
@@ -19,6 +22,8 @@ pub struct Doctor {
     pub arch: String,
     /// The layers of the sandbox.
     pub layers: Vec<Layer>,
+    /// What runs this host, where it may take layers away.
+    pub surroundings: Vec<Surrounding>,
     /// The shipped profiles.
     pub profiles: Vec<ProfileStatus>,
 }
@@ -69,7 +74,8 @@ pub fn doctor() -> Result<Doctor, Error> {
     let platform = platform()?;
     let profiles = Profile::shipped_names().iter().map(|name| profile_status(name, &platform)).collect();
     let arch = platform.arch.to_string();
-    Ok(Doctor { kernel: platform.kernel, arch, layers: layers(&platform), profiles })
+    let surroundings = surroundings(Path::new("/"));
+    Ok(Doctor { kernel: platform.kernel, arch, layers: layers(&platform), surroundings, profiles })
 }
 
 fn layers(platform: &Platform) -> Vec<Layer> {

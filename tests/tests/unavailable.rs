@@ -55,3 +55,24 @@ fn doctor_names_the_missing_layer_and_the_profiles_that_it_stops() {
     let profiles = report["profiles"].as_array().expect("profiles");
     assert!(profiles.iter().all(|profile| profile["problem"].is_string()), "{report}");
 }
+
+/// A container's usual filter: what needs no namespace starts, and what does is refused with what to do.
+#[test]
+fn in_a_container_profiles_without_namespaces_start_and_the_others_are_refused() {
+    let said = |plugin: &str, export: &str, input: &str| {
+        let folders = Folders::new();
+        let arguments = ["call".into(), package(plugin).into_os_string(), export.into(), input.into()];
+        command::run(command::command_lacking(&["container"], &folders).args(arguments))
+    };
+    let wasm = said("greet/core", "greet", r#"{"name":"Ada"}"#);
+    assert_eq!(wasm.code, Some(0), "{wasm:?}");
+    let native = said("counter", "value", "null");
+    assert_eq!(native.code, Some(8), "{native:?}");
+    assert!(native.err.contains("namespaces"), "{native:?}");
+    let folders = Folders::new();
+    let doctor = command::run(command::command_lacking(&["container"], &folders).args(["doctor", "--json"]));
+    let report: serde_json::Value = serde_json::from_str(&doctor.out).expect("doctor prints JSON");
+    let names: Vec<_> =
+        report["surroundings"].as_array().expect("a list").iter().map(|one| &one["name"]).collect();
+    assert!(names.iter().any(|name| **name == "a seccomp filter on this host"), "{report}");
+}

@@ -120,7 +120,8 @@ pub(crate) fn ignore_broken_pipes() {
 
 /// Joins a new, empty session keyring, so that the one of the host is out of reach (keyctl(2)).
 ///
-/// A kernel without keyrings has none to share: `ENOSYS` is success.
+/// A kernel without keyrings has none to share; and who runs the host may refuse keyctl(2) to it, as containers do, and so to
+/// every worker: no set holds it either.
 pub(crate) fn new_session_keyring() -> Result<(), Errno> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: a null name asks for an anonymous keyring.
@@ -128,7 +129,7 @@ pub(crate) fn new_session_keyring() -> Result<(), Errno> {
         libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
     };
     match result {
-        -1 if last_errno() == Errno::NOSYS => Ok(()),
+        -1 if matches!(last_errno(), Errno::NOSYS | Errno::PERM) => Ok(()),
         -1 => Err(last_errno()),
         _ => Ok(()),
     }

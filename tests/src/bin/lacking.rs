@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 /// What can be made to lack: name, system calls, the errno that a kernel without it answers.
-const LAYERS: [(&str, &[libc::c_long], i32); 4] = [
+const LAYERS: [(&str, &[libc::c_long], i32); 5] = [
     (
         "landlock",
         &[libc::SYS_landlock_create_ruleset, libc::SYS_landlock_add_rule, libc::SYS_landlock_restrict_self],
@@ -16,6 +16,31 @@ const LAYERS: [(&str, &[libc::c_long], i32); 4] = [
     ("namespaces", &[libc::SYS_unshare], libc::EPERM),
     ("seccomp", &[libc::SYS_seccomp], libc::ENOSYS),
     ("pidfd", &[libc::SYS_pidfd_open], libc::ENOSYS),
+    // What the usual filter of a container refuses to who has no capability beyond the usual ones.
+    (
+        "container",
+        &[
+            libc::SYS_add_key,
+            libc::SYS_bpf,
+            libc::SYS_fanotify_init,
+            libc::SYS_fsopen,
+            libc::SYS_keyctl,
+            libc::SYS_mount,
+            libc::SYS_move_mount,
+            libc::SYS_open_tree,
+            libc::SYS_perf_event_open,
+            libc::SYS_pivot_root,
+            libc::SYS_process_vm_readv,
+            libc::SYS_quotactl,
+            libc::SYS_request_key,
+            libc::SYS_setns,
+            libc::SYS_syslog,
+            libc::SYS_umount2,
+            libc::SYS_unshare,
+            libc::SYS_userfaultfd,
+        ],
+        libc::EPERM,
+    ),
 ];
 
 fn main() -> ExitCode {
