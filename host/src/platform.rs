@@ -7,9 +7,11 @@ use crate::class::Class;
 use crate::error::Error;
 use crate::sys::probe::{self, SeccompAction};
 
-/// What a host that is root needs to give workers identities of their own.
-const IDENTITY_CAPABILITIES: CapabilitySet =
-    CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::SETPCAP);
+/// What a host that is root needs to give workers identities of their own, and to end them then.
+const IDENTITY_CAPABILITIES: CapabilitySet = CapabilitySet::SETUID
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::KILL);
 
 /// Probes this machine for this user. Changes nothing; takes about a millisecond.
 ///
