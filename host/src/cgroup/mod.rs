@@ -118,10 +118,8 @@ impl Group {
     pub(crate) fn bounds(&self, pid: u32) -> io::Result<Vec<Controller>> {
         let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
         let mut bounds = Vec::new();
-        for (_, controllers, folder) in &self.folders {
-            // The host and the worker's number are unlike those of any other group.
-            let tail: PathBuf = folder.iter().rev().take(2).collect::<Vec<_>>().into_iter().rev().collect();
-            if text.lines().any(|line| Path::new(line).ends_with(&tail)) {
+        for (version, controllers, folder) in &self.folders {
+            if text.lines().any(|line| is_within(line, *version, controllers, folder)) {
                 bounds.extend(controllers);
             }
         }
@@ -153,6 +151,19 @@ impl Drop for Group {
             }
         }
     }
+}
+
+/// Whether a line of `/proc/PID/cgroup` says that the process is in this group of this hierarchy. What is mounted may show
+/// another beginning of the path; its end, host and worker, is unlike that of any other group.
+fn is_within(line: &str, version: Version, controllers: &[Controller], folder: &Path) -> bool {
+    let mut parts = line.splitn(3, ':').skip(1);
+    let (Some(names), Some(path)) = (parts.next(), parts.next()) else { return false };
+    let hierarchy = match version {
+        Version::V2 => names.is_empty(),
+        Version::V1 => controllers.iter().all(|one| names.split(',').any(|name| name == one.name())),
+    };
+    let own = folder.parent().and_then(Path::file_name).zip(folder.file_name());
+    hierarchy && own.is_some_and(|(host, worker)| Path::new(path).ends_with(Path::new(host).join(worker)))
 }
 
 /// The host's own group, in which the groups of its workers are.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hotcell_policy::{CgroupLimit, Controller};
 
+use super::find::Version;
 use super::{Group, Groups, own};
 
 /// `None` for who may make no groups here: an ordinary user most often.
@@ -109,6 +110,29 @@ fn groups_of_hosts_that_are_gone_are_removed_and_those_of_the_living_stay() {
     let hosts: Vec<_> = groups.places.iter().map(|place| place.folder.join(&groups.name)).collect();
     drop(groups);
     assert!(hosts.iter().all(|host| !host.exists()), "and the host's with the host");
+}
+
+#[test]
+fn a_group_of_another_hierarchy_or_worker_does_not_count() {
+    let folder = std::path::Path::new("/sys/fs/cgroup/memory/box/hotcell-7-9/3");
+    let (memory, pids) = ([Controller::Memory], [Controller::Pids]);
+    let within = |line: &str, version, controllers: &[Controller]| {
+        super::is_within(line, version, controllers, folder)
+    };
+    assert!(within("4:memory:/box/hotcell-7-9/3", Version::V1, &memory));
+    assert!(within("4:memory,hugetlb:/hotcell-7-9/3", Version::V1, &memory), "seen from a container");
+    assert!(within("0::/hotcell-7-9/3", Version::V2, &pids));
+    for (line, version, controllers) in [
+        ("4:memory:/box/hotcell-7-9/3", Version::V1, &pids),
+        ("4:memory:/box/hotcell-7-9/3", Version::V2, &memory),
+        ("0::/hotcell-7-9/3", Version::V1, &memory),
+        ("4:memory:/box/hotcell-7-9/33", Version::V1, &memory),
+        ("4:memory:/box/hotcell-7-8/3", Version::V1, &memory),
+        ("4:memory:/3", Version::V1, &memory),
+        ("hotcell-7-9/3", Version::V2, &memory),
+    ] {
+        assert!(!within(line, version, controllers), "{line}");
+    }
 }
 
 /// Root has cgroups in every place where these tests run; a test that nobody can run would prove nothing.
