@@ -115,7 +115,8 @@ fn report(tried: &[Tried], as_json: bool) -> ExitCode {
         );
     }
     if ran == 0 {
-        let what = "no attack is meant for this profile".to_owned();
+        let what =
+            "no attack is meant for this profile; the corpus has some for `native` and `core`".to_owned();
         return Outcome { class: Class::Invalid, message: what }.report();
     }
     found(through > 0)

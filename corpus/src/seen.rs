@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use hotcell::{CallError, Class, Error, ExitCause};
+use hotcell::{CallError, Class, Error, ExitCause, escape};
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// `done`, an errno by name, `reply`, `error TEXT`, `signal NAME`, `code N`, `exit N`, `trap TEXT`, or a class.
+    /// Without a character that could drive a terminal: `done`, an errno by name, `reply`, `error TEXT`, `signal NAME`, `code N`, `exit N`, `trap TEXT`, or a class.
     pub text: String,
     /// A coarser word: `plugin`, `crashed`, `deadline`, `resource`, `protocol`, `invalid`, `refused`.
     pub class: Option<&'static str>,
@@ -31,7 +31,7 @@ impl Seen {
     }
 
     pub(crate) fn of_reply(reply: &[u8]) -> Seen {
-        Seen { text: format!("reply {}", String::from_utf8_lossy(reply).trim()), class: Some("reply") }
+        Seen { text: format!("reply {}", escape(reply.trim_ascii())), class: Some("reply") }
     }
 
     pub(crate) fn of_call(result: &Result<Vec<u8>, CallError>) -> Seen {
@@ -40,7 +40,7 @@ impl Seen {
             Err(error) => error,
         };
         let text = match error {
-            CallError::Plugin(text) => format!("error {text}"),
+            CallError::Plugin(text) => format!("error {}", escape(text.as_bytes())),
             CallError::Crashed(exit) => cause(&exit.cause),
             other => other.to_string(),
         };
@@ -78,7 +78,6 @@ impl fmt::Display for Seen {
         const SHOWN: usize = 60;
         let cut = self.text.floor_char_boundary(SHOWN);
         let (shown, rest) = self.text.split_at(cut);
-        let shown = hotcell::escape(shown.as_bytes());
         write!(f, "{shown}{}", if rest.is_empty() { "" } else { "..." })?;
         match self.class {
             Some(class) if !["plugin", "reply"].contains(&class) && self.text != class => {
