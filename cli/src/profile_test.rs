@@ -124,13 +124,10 @@ fn report(tried: &[Tried], as_json: bool) -> ExitCode {
 
 fn print(tried: &[Tried]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    let ran = tried.iter().filter(|one| matches!(one.finding, Finding::Ran { .. }));
-    for Tried { attack, finding, .. } in ran {
-        let (verdict, seen) = match finding {
-            Finding::Ran { seen, stopped: true } => ("stopped", seen.to_string()),
-            Finding::Ran { seen, stopped: false } => ("NOT STOPPED", seen.to_string()),
-            Finding::LeftOut(why) => ("left out", (*why).to_owned()),
-        };
+    for Tried { attack, finding, .. } in tried {
+        // Those that are left out are counted.
+        let Finding::Ran { seen, stopped } = finding else { continue };
+        let verdict = if *stopped { "stopped" } else { "NOT STOPPED" };
         writeln!(out, "{verdict:<12} {:<7} {:<55} {seen}", attack.id, attack.what)?;
     }
     out.flush()

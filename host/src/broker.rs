@@ -83,7 +83,7 @@ enum Entry {
 /// The host calls of one plugin.
 pub(crate) struct Broker {
     table: HashMap<String, Entry>,
-    /// For a plugin that may connect.
+    /// For a plugin: one that may connect nowhere is refused by it, too, and told what would allow it.
     connector: Option<Connector>,
 }
 
@@ -106,9 +106,9 @@ impl Broker {
         Broker { connector: Some(connector), ..self }
     }
 
-    /// What makes connections, if this host call asks for one and the plugin may have some.
+    /// What makes connections, if this host call asks for one. An application's own host call of the name goes before.
     pub(crate) fn connector(&self, name: &str) -> Option<&Connector> {
-        self.connector.as_ref().filter(|_| name == CONNECT)
+        self.connector.as_ref().filter(|_| name == CONNECT && !self.table.contains_key(name))
     }
 
     /// Answers a host call. Dropping the future stops the handler.

@@ -143,7 +143,15 @@ async fn what_the_profile_does_not_grant_does_not_start_and_nothing_is_asked_for
         json!({ "security_policy": { "profile": "net" } }),
     );
     let silent = host.load(silent).await.expect("it asks for nothing");
+    let mut events = host.events();
     assert_eq!(text(&silent, "net_talk", &address).await, Err("refused".to_owned()));
+    let told = std::iter::from_fn(|| events.try_next()).find_map(|event| match event.kind {
+        EventKind::Violation(violation) => Some(violation),
+        _ => None,
+    });
+    let told = told.expect("it is told");
+    assert_eq!(told.act, format!("connection to {address}"));
+    assert!(told.remedy[0].contains("\"network\": { \"connect\""), "{told}");
     assert_eq!(server.accepted(), 0);
     host.shutdown().await;
 }

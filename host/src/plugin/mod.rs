@@ -59,11 +59,8 @@ impl Plugin {
         let exchange = Exchange::new(seats, limits.outstanding, command, prepared.blueprint.spin);
         let (closing, closed) = watch::channel(false);
         let (evidence, seen) = watch::channel(None);
-        let mut broker = shared.handlers.broker(&prepared.plan.orders.host_calls);
-        if !prepared.plan.connects.is_empty() {
-            let resolver = shared.resolver.clone();
-            broker = broker.with_connections(Connector::new(&prepared.plan.connects, resolver));
-        }
+        let connector = Connector::new(&prepared.plan.connects, shared.resolver.clone());
+        let broker = shared.handlers.broker(&prepared.plan.orders.host_calls).with_connections(connector);
         let common = Common {
             number: shared.next_plugin(),
             broker: Arc::new(broker),

@@ -152,8 +152,10 @@ impl Worker {
 
     /// The controllers that bound it, if they are all that were ordered.
     fn check_group(&self) -> Result<Vec<String>, StartFault> {
-        let Some(group) = &self.group else { return Ok(Vec::new()) };
-        let bounds = group.bounds(self.process.pid()).map_err(host("read a worker's cgroups"))?;
+        let bounds = match &self.group {
+            Some(group) => group.bounds(self.process.pid()).map_err(host("read a worker's cgroups"))?,
+            None => Vec::new(),
+        };
         let ordered = self.blueprint.cgroups.iter().map(|limit| limit.controller);
         if !ordered.eq(bounds.iter().copied()) {
             return Err(self.mismatch("its cgroups are not as ordered"));

@@ -6,6 +6,7 @@ mod bells;
 mod bring_up;
 mod evidence;
 mod line;
+mod office;
 mod placement;
 mod record;
 mod supervisor;
@@ -16,10 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hotcell_policy::CgroupLimit;
-use hotcell_protocol::{AnswerStatus, CallId, Channel, Evidence, Generation, Image, Orders, Runtime, ring};
+use hotcell_protocol::{CallId, Channel, Evidence, Generation, Image, Orders, Runtime, ring};
 use tokio::task::AbortHandle;
 
-use crate::broker::{Answer, Broker, HostCallContext};
+use crate::broker::{Answer, Broker};
 use crate::budget::Budget;
 use crate::cgroup::{Group, Groups};
 use crate::compile::blocking;
@@ -29,18 +30,18 @@ use crate::exit::{Exit, ExitCause, Used};
 use crate::identity::Identity;
 use crate::launcher::{Launcher, Process, SpawnRequest};
 use crate::log::Logger;
-use crate::network::{Connector, NoConnection, Slot};
+use crate::network::Slot;
 use crate::package::artifact::Sealed;
 use crate::places::{Places, Scratch};
 use crate::reentry::Chain;
 use crate::stdio::{CommandIo, Pumps, connect, silence};
 use crate::sys::pidfd::lives;
-use crate::sys::watch::Watch;
 use crate::violation::Adviser;
 pub(crate) use bells::{Bells, stirs_within};
 pub(crate) use bring_up::StartFault;
 use line::STARTING;
 pub(crate) use line::{Broken, Errand, Incoming, Line, Reply};
+pub(crate) use office::{Office, Sight};
 use placement::Placement;
 pub(crate) use record::Record;
 use supervisor::Stage;
@@ -386,74 +387,4 @@ async fn enter_group(
         }
     });
     entered.await
-}
-
-/// Connects for a plugin; it takes the descriptor with the next `socket`.
-async fn hand_over(connector: Connector, wanted: Vec<u8>, slot: Slot, record: Arc<Record>) -> Answer {
-    match connector.connect(&wanted).await {
-        Ok((connection, peer)) => {
-            slot.put(connection);
-            record.connected(&wanted, peer);
-            Answer { status: AnswerStatus::Ok, payload: Vec::new() }
-        }
-        Err(NoConnection::NotGranted) => {
-            record.refused_connection(&wanted);
-            Answer { status: AnswerStatus::Refused, payload: Vec::new() }
-        }
-        Err(NoConnection::Failed(text)) => {
-            Answer { status: AnswerStatus::Failed, payload: text.into_bytes() }
-        }
-    }
-}
-
-/// Whose host calls are answered, and where what is refused is recorded.
-#[derive(Clone, Debug)]
-pub(crate) struct Office {
-    plugin: String,
-    pub(crate) generation: u32,
-    limit: u64,
-    logger: Logger,
-    record: Arc<Record>,
-    slot: Slot,
-    pub(crate) sight: Option<Sight>,
-}
-
-/// What is needed to look at a worker's process from elsewhere.
-#[derive(Clone, Debug)]
-pub(crate) struct Sight {
-    pub(crate) generation: u32,
-    pub(crate) evidence: Arc<Evidence>,
-    pub(crate) pidfd: Arc<Watch<OwnedFd>>,
-}
-
-impl Office {
-    /// Answers a host call. Dropping the future stops the handler.
-    pub(crate) fn answer(
-        &self,
-        name: String,
-        input: Vec<u8>,
-        broker: &Broker,
-        chain: Chain,
-    ) -> impl Future<Output = Answer> + Send + 'static {
-        let context =
-            HostCallContext { plugin: self.plugin.clone(), generation: self.generation, name: name.clone() };
-        let (record, slot) = (Arc::clone(&self.record), self.slot.clone());
-        let asked = match broker.connector(&name) {
-            Some(connector) => Ok((connector.clone(), input)),
-            None => Err(broker.answer(context, input, self.limit, &self.logger, chain)),
-        };
-        async move {
-            match asked {
-                // Large and rare: not a part of every host call's state.
-                Ok((connector, wanted)) => Box::pin(hand_over(connector, wanted, slot, record)).await,
-                Err(answering) => {
-                    let answer = answering.await;
-                    if answer.status == AnswerStatus::Refused {
-                        record.refused_host_call(&name);
-                    }
-                    answer
-                }
-            }
-        }
-    }
 }

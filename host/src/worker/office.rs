@@ -1,0 +1,88 @@
+//! What a worker's host calls are answered from, for whoever takes them out of its ring.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use hotcell_protocol::{AnswerStatus, Evidence};
+
+use super::record::Record;
+use crate::broker::{Answer, Broker, HostCallContext};
+use crate::log::Logger;
+use crate::network::{Connector, NoConnection, Slot};
+use crate::reentry::Chain;
+use crate::sys::watch::Watch;
+
+/// Whose host calls are answered, and where what is refused is recorded.
+#[derive(Clone, Debug)]
+pub(crate) struct Office {
+    pub(super) plugin: String,
+    pub(crate) generation: u32,
+    pub(super) limit: u64,
+    pub(super) logger: Logger,
+    pub(super) record: Arc<Record>,
+    pub(super) slot: Slot,
+    pub(crate) sight: Option<Sight>,
+}
+
+/// What is needed to look at a worker's process from elsewhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Sight {
+    pub(crate) generation: u32,
+    pub(crate) evidence: Arc<Evidence>,
+    pub(crate) pidfd: Arc<Watch<OwnedFd>>,
+}
+
+impl Office {
+    /// Answers a host call. Dropping the future stops the handler.
+    pub(crate) fn answer(
+        &self,
+        name: String,
+        input: Vec<u8>,
+        broker: &Broker,
+        chain: Chain,
+    ) -> impl Future<Output = Answer> + Send + 'static {
+        let context =
+            HostCallContext { plugin: self.plugin.clone(), generation: self.generation, name: name.clone() };
+        let (record, slot) = (Arc::clone(&self.record), self.slot.clone());
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let asked = match broker.connector(&name) {
+            Some(connector) => Ok((connector.clone(), input)),
+            None => Err(broker.answer(context, input, self.limit, &self.logger, chain)),
+        };
+        async move {
+            match asked {
+                // Large and rare: not a part of every host call's state.
+                Ok((connector, wanted)) => {
+                    let mut answer = Box::pin(hand_over(connector, wanted, slot, record)).await;
+                    answer.payload.truncate(limit);
+                    answer
+                }
+                Err(answering) => {
+                    let answer = answering.await;
+                    if answer.status == AnswerStatus::Refused {
+                        record.refused_host_call(&name);
+                    }
+                    answer
+                }
+            }
+        }
+    }
+}
+
+/// Connects for a plugin; it takes the descriptor with the next `socket`.
+async fn hand_over(connector: Connector, wanted: Vec<u8>, slot: Slot, record: Arc<Record>) -> Answer {
+    match connector.connect(&wanted).await {
+        Ok((connection, peer)) => {
+            slot.put(connection);
+            record.connected(&wanted, peer);
+            Answer { status: AnswerStatus::Ok, payload: Vec::new() }
+        }
+        Err(NoConnection::NotGranted) => {
+            record.refused_connection(&wanted);
+            Answer { status: AnswerStatus::Refused, payload: Vec::new() }
+        }
+        Err(NoConnection::Failed(text)) => {
+            Answer { status: AnswerStatus::Failed, payload: text.into_bytes() }
+        }
+    }
+}
