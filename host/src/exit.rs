@@ -57,6 +57,8 @@ pub enum ExitCause {
         /// The system call, where the layer that stopped it says so.
         syscall: Option<String>,
     },
+    /// The host killed it for what its `${data}` and `${scratch}` hold.
+    DiskFull(String),
     /// The host killed it for another reason: unload, shutdown, an abandoned call.
     KilledByHost(String),
     /// It could not start.
@@ -82,6 +84,8 @@ pub enum Limit {
     Cpu,
     /// `file-size`.
     FileSize,
+    /// `disk`.
+    Disk,
     /// `message`, or the host-wide budget of payload bytes.
     Message,
     /// `state`.
@@ -98,6 +102,8 @@ pub enum Mechanism {
     Cgroup,
     /// The wasm runtime, as the worker says.
     Runtime,
+    /// The host, which looked.
+    Host,
 }
 
 /// What a worker used and did, beside how it ended.
@@ -164,6 +170,9 @@ fn limit_of(
 ) -> Option<(Limit, Mechanism)> {
     if let Some(ExitCause::Trap { kind, .. }) = noted {
         return (*kind == TrapKind::Limit).then_some((Limit::Memory, Mechanism::Runtime));
+    }
+    if let Some(ExitCause::DiskFull(_)) = noted {
+        return Some((Limit::Disk, Mechanism::Host));
     }
     if noted.is_some() {
         return None;
@@ -237,6 +246,7 @@ impl fmt::Display for ExitCause {
             ExitCause::ProtocolViolation(what) => write!(f, "killed for a protocol violation: {what}"),
             ExitCause::Violation { syscall: Some(name) } => write!(f, "killed for a violation: {name}"),
             ExitCause::Violation { syscall: None } => f.write_str("killed by seccomp (SIGSYS)"),
+            ExitCause::DiskFull(what) => write!(f, "killed by the host: {what}"),
             ExitCause::KilledByHost(reason) => write!(f, "killed by the host: {reason}"),
             ExitCause::StartFailed { step, errno: 0, detail } => write!(f, "failed at {step:?}: {detail}"),
             ExitCause::StartFailed { step, errno, detail } => {
@@ -253,6 +263,7 @@ impl fmt::Display for Limit {
             Limit::Memory => "memory",
             Limit::Cpu => "cpu",
             Limit::FileSize => "file-size",
+            Limit::Disk => "disk",
             Limit::Message => "message",
             Limit::State => "state",
         })

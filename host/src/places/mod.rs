@@ -7,6 +7,7 @@ mod scratch;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod tests_support;
+mod usage;
 
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
@@ -21,6 +22,7 @@ use crate::error::Error;
 use crate::identity::Identity;
 pub(crate) use scratch::Scratch;
 use scratch::ScratchHome;
+pub(crate) use usage::{Excess, measure};
 
 /// Passed through by workers, listed by nobody but the host's user.
 const PASSAGE: u32 = 0o711;

@@ -7,6 +7,7 @@
     reason = "raw system calls without a safe wrapper; each block says who upholds its invariant"
 )]
 
+pub(crate) mod clock;
 pub(crate) mod clone;
 pub(crate) mod notify;
 pub(crate) mod pidfd;

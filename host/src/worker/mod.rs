@@ -8,6 +8,7 @@ mod evidence;
 mod line;
 mod office;
 mod placement;
+mod quota;
 mod record;
 mod supervisor;
 
@@ -105,6 +106,7 @@ pub(crate) struct Worker {
     setup: Option<Channel>,
     pumps: Pumps,
     supervisor: Option<StopTask>,
+    quota: Option<StopTask>,
     record: Arc<Record>,
     stage: Stage,
     logger: Logger,
@@ -160,8 +162,10 @@ impl Worker {
         let (generation_word, limit) = (Generation(generation), orders.limits.message);
         let line = Line::new(ends, generation_word, limit, surroundings.budget.clone());
         let events = surroundings.events.clone();
+        let record = Arc::new(Record::new(Arc::clone(blueprint), generation, events, process.killer()));
         Ok(Worker {
-            record: Arc::new(Record::new(Arc::clone(blueprint), generation, events, process.killer())),
+            quota: quota::watch(orders, &places.paths, process.pid(), &record),
+            record,
             process,
             line: Some(line),
             bells: Arc::new(bells),
@@ -339,9 +343,18 @@ impl Worker {
         }
         let _ = tokio::time::timeout(DRAIN_TIME, self.pumps.drained()).await;
         let Worker {
-            process, record, blueprint, surroundings, particulars, scratch, supervisor, group, ..
+            process,
+            record,
+            blueprint,
+            surroundings,
+            particulars,
+            scratch,
+            supervisor,
+            quota,
+            group,
+            ..
         } = self;
-        drop(supervisor);
+        drop((supervisor, quota));
         let end = process.end().await;
         drop(scratch);
         let starved = group.as_ref().is_some_and(|group| group.memory_kills() > 0);

@@ -57,7 +57,7 @@ fn files(policy: &Policy) -> Vec<String> {
         lines.push("metadata outside the granted paths: names, sizes and times can be asked for (stat), since Landlock does not govern that".to_owned());
     }
     if policy.files.iter().any(|file| file.access == FileAccess::Write) {
-        lines.push("disk: no quota; each file is bounded by `file-size`, their number is not".to_owned());
+        lines.push("disk quota: the host looks ten times a second and ends a worker whose ${data} and ${scratch} hold more than `disk`; other granted paths are bounded by `file-size` for each file".to_owned());
     }
     if policy.runtime == Runtime::Native {
         lines.push("metadata while the library loads: names, sizes and times can be asked for (stat) until it is loaded".to_owned());

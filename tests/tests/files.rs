@@ -1,0 +1,170 @@
+//! Files of native plugins: what is granted can be reached, one step outside nothing can, and the bounds of files hold.
+
+#![allow(clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+use hotcell::{CallError, Class, ExitCause, Host, Limit, Mechanism, Plugin};
+use hotcell_tests::{Folders, fixture};
+use serde_json::json;
+
+mod common;
+
+/// The grants of the test's profile, below a folder that the test names.
+const GRANTS: &str = r#"
+[[file]]
+path   = "FOLDER/granted"
+access = "read"
+why    = "The test's."
+
+[[file]]
+path   = "${data}"
+access = "write"
+create = true
+delete = true
+why    = "The test's."
+"#;
+
+const O_CREATE: u32 = 0x80042;
+
+struct Filer {
+    host: Host,
+    folders: Folders,
+    plugin: Plugin,
+}
+
+impl Filer {
+    async fn new(disk: &str) -> Filer {
+        let folders = Folders::new();
+        for folder in ["granted", "beside"] {
+            std::fs::create_dir(folders.join(folder)).expect("the folder is new");
+            std::fs::write(folders.join(folder).join("text"), folder).expect("writable");
+        }
+        let base = folders.join("granted").parent().expect("it has one").display().to_string();
+        let replaced = [
+            (
+                "\"native-load\"]",
+                "\"native-load\", \"files-read\", \"files-write\", \"files-create\", \"files-delete\"]",
+            ),
+            ("landlock = 1", "landlock = 3"),
+            ("file-size   = \"0 B\"", "file-size   = \"1 MiB\""),
+            ("disk        = \"0 B\"", disk),
+        ];
+        let grants = GRANTS.replace("FOLDER", &base);
+        let profile = common::profile("native-strict", "native-files", &replaced, &grants);
+        let host = fixture::host(&folders).profile(profile).build().await.expect("a host starts");
+        let more = json!({
+            "security_policy": { "profile": "native-files" },
+            "permissions": { "filesystem": {
+                "read_paths": [format!("{base}/granted")],
+                "write_paths": ["${data}"], "create_files": true, "delete_files": true,
+            } },
+        });
+        let path = common::native(&folders, "filer", "crash-lab/native/crash_lab.so", more);
+        let plugin = host.load(path).await.unwrap_or_else(|error| panic!("{error}"));
+        Filer { host, folders, plugin }
+    }
+
+    async fn read(&self, path: &Path) -> Result<Vec<u8>, CallError> {
+        self.plugin.call_raw("read_file", path.display().to_string().into_bytes()).await
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folders.join("state").join("data").join("dev.hotcell.test.filer")
+    }
+
+    /// Makes a file of some bytes, in the plugin; what write(2) said.
+    async fn write(&self, name: &str, bytes: usize) -> Result<String, CallError> {
+        let path = self.data().join(name);
+        let lines = [
+            format!("{} -100 s:{} {O_CREATE} 0x180", libc::SYS_openat, path.display()),
+            format!("{} $1 z:{bytes} {bytes}", libc::SYS_write),
+            format!("{} $1", libc::SYS_close),
+        ];
+        let said = self.plugin.call_raw("try_syscall", lines.join("\n").into_bytes()).await?;
+        let said = String::from_utf8(said).expect("text");
+        Ok(said.lines().nth(1).expect("three lines").to_owned())
+    }
+
+    /// Makes files until the plugin is ended for it, which must come.
+    async fn fill(&self, bytes: usize) -> CallError {
+        for number in 0_u32.. {
+            match self.write(&number.to_string(), bytes).await {
+                Ok(said) => assert_eq!(said, format!("{bytes} 0")),
+                Err(error) => return error,
+            }
+        }
+        unreachable!("the numbers do not end")
+    }
+
+    async fn finish(self) {
+        self.host.shutdown().await;
+    }
+}
+
+/// That a worker was ended for what its files take, in a call, or between calls, which the next one sees.
+fn must_be_full(error: &CallError) {
+    let text = error.to_string();
+    assert!(text.contains("of `disk` (disk limit)"), "{text}");
+    assert_eq!(error.class(), Class::Resource, "{text}");
+    if let CallError::Crashed(exit) = error {
+        assert!(matches!(exit.cause, ExitCause::DiskFull(_)), "{text}");
+        assert_eq!((exit.limit, exit.mechanism), (Some(Limit::Disk), Some(Mechanism::Host)), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_granted_path_is_read_and_the_one_beside_it_is_not() {
+    let filer = Filer::new("disk        = \"1 MiB\"").await;
+    let granted = filer.read(&filer.folders.join("granted/text")).await;
+    assert_eq!(granted.expect("it is granted"), b"granted");
+    for outside in ["beside/text", "granted/../beside/text"] {
+        let path = filer.folders.join(outside);
+        assert!(std::fs::read(&path).is_ok(), "everybody else may read it");
+        match filer.read(&path).await {
+            Err(CallError::Plugin(text)) => assert_eq!(text, "open: EACCES", "{outside}"),
+            other => panic!("{outside}: {other:?}"),
+        }
+    }
+    assert_eq!(filer.write("file", 8).await.expect("it is granted"), "8 0");
+    assert_eq!(std::fs::read(filer.data().join("file")).expect("the host may read it"), [0; 8]);
+    filer.finish().await;
+}
+
+#[tokio::test]
+async fn large_files_end_a_worker_that_holds_more_than_its_disk() {
+    let filer = Filer::new("disk        = \"2 MiB\"").await;
+    must_be_full(&filer.fill(32 * 1024).await);
+    // It is still full: whoever starts next is ended, too, until somebody makes room.
+    must_be_full(&filer.fill(0).await);
+    for file in std::fs::read_dir(filer.data()).expect("the host may list it").flatten() {
+        std::fs::remove_file(file.path()).expect("the host may remove it");
+    }
+    assert_eq!(filer.write("file", 8).await.expect("there is room"), "8 0");
+    filer.finish().await;
+}
+
+#[tokio::test]
+async fn many_empty_files_are_bounded_by_the_disk_too() {
+    let filer = Filer::new("disk        = \"256 KiB\"").await;
+    must_be_full(&filer.fill(0).await);
+    filer.finish().await;
+}
+
+#[tokio::test]
+async fn a_file_ends_at_its_largest_size() {
+    let filer = Filer::new("disk        = \"8 MiB\"").await;
+    let path = filer.data().join("file");
+    let script = |at: u64| {
+        let open = format!("{} -100 s:{} {O_CREATE} 0x180", libc::SYS_openat, path.display());
+        format!("{open}\n{} $1 x:00 1 {at}", libc::SYS_pwrite64).into_bytes()
+    };
+    let within = filer.plugin.call_raw("try_syscall", script((1 << 20) - 1)).await.expect("within");
+    assert!(within.ends_with(b"\n1 0\n"), "{within:?}");
+    // The kernel sends SIGXFSZ; who ignores that gets EFBIG.
+    match filer.plugin.call_raw("try_syscall", script(1 << 20)).await {
+        Err(CallError::Crashed(exit)) => assert_eq!(exit.limit, Some(Limit::FileSize), "{exit}"),
+        other => panic!("{other:?}"),
+    }
+    filer.finish().await;
+}
