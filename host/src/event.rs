@@ -47,6 +47,27 @@ pub enum EventKind {
     Exited(Exit),
     /// A fresh worker replaces one that ended.
     Restarted,
+    /// Another version has taken the plugin's place.
+    Reloaded {
+        /// The version before.
+        from: String,
+        /// The version now.
+        to: String,
+        /// What became of the state of each worker.
+        state: String,
+    },
+    /// A reload failed; the plugin goes on as it was.
+    ReloadFailed {
+        /// Why.
+        reason: String,
+    },
+    /// A new version failed on probation, and the one before it came back with its state.
+    RolledBack {
+        /// The version that is back.
+        to: String,
+        /// What the new one did.
+        reason: String,
+    },
 }
 
 /// A stream of events. A slow reader loses the oldest, never blocks a plugin.

@@ -186,7 +186,7 @@ impl Host {
     pub async fn plan(&self, path: impl AsRef<Path>, options: LoadOptions) -> Result<Plan, Error> {
         let _alive = self.shared.alive()?;
         let options = LoadOptions { spares: 0, ..options };
-        Ok(self.read(path.as_ref(), options).await?.plan)
+        Ok(Arc::unwrap_or_clone(self.read(path.as_ref(), options).await?.plan))
     }
 
     /// Ends with the host: nobody waits for a compiler that is of no use any more.
@@ -195,7 +195,7 @@ impl Host {
         tokio::select! {
             biased;
             _ = closing.wait_for(|closing| *closing) => Err(Error::Shutdown),
-            prepared = prepare(&self.shared, path.to_owned(), options) => prepared,
+            prepared = prepare(&self.shared, path.to_owned(), options, 1) => prepared,
         }
     }
 

@@ -58,7 +58,9 @@ pub use hotcell_policy as policy;
 pub use hotcell_protocol::{Evidence, Runtime, Step, TrapKind};
 pub use package::BareUse;
 pub use platform::platform;
-pub use plugin::{CommandRequest, Plugin, Request};
+pub use plugin::{
+    CommandRequest, IncompatibleState, Plugin, ReloadError, ReloadOptions, Reloaded, Request, StateMove,
+};
 pub use prepare::{LoadOptions, Waiting, plan};
 pub use receipt::{Receipt, ReceiptError};
 pub use stdio::{CommandIo, Sink, Source};

@@ -64,8 +64,11 @@ impl LoadOptions {
 /// A plugin that is ready to be started.
 #[derive(Debug)]
 pub(crate) struct Prepared {
+    /// What it was read from, and how.
+    pub(crate) path: PathBuf,
+    pub(crate) options: LoadOptions,
     pub(crate) manifest: Manifest,
-    pub(crate) plan: Plan,
+    pub(crate) plan: Arc<Plan>,
     pub(crate) description: Option<Description>,
     pub(crate) blueprint: Arc<Blueprint>,
     pub(crate) spares: Spares,
@@ -84,16 +87,17 @@ pub fn plan(path: &Path, options: &LoadOptions, profiles: &[Profile]) -> Result<
     Ok(compile(&resolve(&package.manifest, &profile)?, &crate::platform::platform()?)?)
 }
 
-/// Reads, plans, measures and, where it is wasm, compiles.
+/// Reads, plans, measures and, where it is wasm, compiles. `first` is the number of its first worker.
 pub(crate) async fn prepare(
     shared: &Arc<Shared>,
     path: PathBuf,
     options: LoadOptions,
+    first: u32,
 ) -> Result<Prepared, Error> {
-    let opener = Arc::clone(shared);
+    let (opener, from) = (Arc::clone(shared), path.clone());
     let bare_use = options.bare_use;
     let (package, plan, artifact) =
-        blocking(move || read(&path, bare_use, &opener.profiles, &opener.platform)).await?;
+        blocking(move || read(&from, bare_use, &opener.profiles, &opener.platform)).await?;
     let Package { manifest, folder, bare, .. } = package;
     let digest = artifact.digest;
     let native = manifest.runtime() == Some(Runtime::Native);
@@ -122,8 +126,9 @@ pub(crate) async fn prepare(
         adviser: Some(adviser),
     });
     let kept = if plan.orders.runtime == Runtime::Command { 0 } else { options.spares };
-    let spares = Spares::keep(kept, shared, &blueprint)?;
-    Ok(Prepared { manifest, plan, description, blueprint, spares, profile_text, digest })
+    let spares = Spares::keep(kept, first, shared, &blueprint)?;
+    let plan = Arc::new(plan);
+    Ok(Prepared { path, options, manifest, plan, description, blueprint, spares, profile_text, digest })
 }
 
 /// Everything that blocks on a file system. Plans first, where the manifest says enough, so that what nothing grants

@@ -43,15 +43,16 @@ struct State {
 }
 
 impl Spares {
-    /// Has `kept` workers made and kept.
+    /// Has `kept` workers made and kept; `first` is the number of the first worker.
     pub(crate) fn keep(
         kept: usize,
+        first: u32,
         shared: &Arc<Shared>,
         blueprint: &Arc<Blueprint>,
     ) -> Result<Spares, Error> {
         let inner = Arc::new(Inner {
             kept,
-            generation: AtomicU32::new(1),
+            generation: AtomicU32::new(first),
             state: Mutex::default(),
             wanted: Notify::new(),
         });
@@ -62,6 +63,11 @@ impl Spares {
             StopTask(tokio::spawn(task).abort_handle())
         });
         Ok(Spares { inner, _keeper: keeper })
+    }
+
+    /// The number that the next worker will have.
+    pub(crate) fn coming_generation(&self) -> u32 {
+        self.inner.generation.load(Ordering::Relaxed)
     }
 
     /// The number of the next worker: the incarnation of the plugin, from 1.

@@ -21,7 +21,7 @@ pub enum HostCallError {
 impl fmt::Display for HostCallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused => f.write_str("the host refused the call"),
+            Self::Refused => f.write_str("Permission denied: the host refused the call"),
             Self::Failed(text) if text.is_empty() => f.write_str("the host call failed"),
             Self::Failed(text) => write!(f, "the host call failed: {text}"),
         }
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn errors_say_who_failed() {
         use alloc::string::ToString;
-        assert_eq!(HostCallError::Refused.to_string(), "the host refused the call");
+        assert_eq!(HostCallError::Refused.to_string(), "Permission denied: the host refused the call");
         assert_eq!(HostCallError::Failed(String::new()).to_string(), "the host call failed");
         assert_eq!(HostCallError::Failed("no".into()).to_string(), "the host call failed: no");
     }

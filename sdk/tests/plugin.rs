@@ -181,7 +181,7 @@ fn host_calls_answer_fail_or_are_refused() {
     assert_eq!(call(hotcell_export_ask, b"double"), ok("inin"));
     assert_eq!(call(hotcell_export_ask, b"broken"), error("the host call failed: out of ink"));
     assert_eq!(call(hotcell_export_ask, b"mute"), error("the host call failed"));
-    assert_eq!(call(hotcell_export_ask, b"secret"), error("the host refused the call"));
+    assert_eq!(call(hotcell_export_ask, b"secret"), error("Permission denied: the host refused the call"));
 }
 
 #[test]

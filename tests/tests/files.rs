@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use hotcell::{CallError, Class, ExitCause, Host, Limit, Mechanism, Plugin};
-use hotcell_tests::{Folders, fixture};
+use hotcell_tests::{Folders, fixture, package};
 use serde_json::json;
 
 mod common;
@@ -167,4 +167,74 @@ async fn a_file_ends_at_its_largest_size() {
         other => panic!("{other:?}"),
     }
     filer.finish().await;
+}
+
+/// What a call of the notebook's `read_file` says, in words.
+async fn said(plugin: &Plugin, path: &Path) -> Result<String, String> {
+    let read = plugin.call_raw("read_file", path.display().to_string().into_bytes()).await;
+    read.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn test_plugin_sandbox_isolation() {
+    const SECRET: &str = "/etc/passwd";
+    let secret = std::fs::read_to_string(SECRET).expect("everybody else may read it");
+    let folders = Folders::new();
+    let reads = common::profile(
+        "native-strict",
+        "native-reads",
+        &[("\"native-load\"]", "\"native-load\", \"files-read\"]"), ("landlock = 1", "landlock = 3")],
+        "\n[[file]]\npath = \"${plugin}\"\naccess = \"read\"\nwhy = \"The test's.\"\n",
+    );
+    let lends = common::profile(
+        "pure-compute",
+        "lends-files",
+        &[],
+        "\n[[host-call]]\nname = \"file.read\"\nwhy = \"The test's.\"\n",
+    );
+    let builder =
+        fixture::host(&folders).profile(reads).profile(lends).host_call("file.read", async |_, path| {
+            let path = String::from_utf8(path).map_err(|error| error.to_string())?;
+            std::fs::read(path).map_err(|error| error.to_string())
+        });
+    let host = builder.build().await.expect("a host starts");
+
+    // Native: it reads its own package, where the kernel is asked for the path, and nothing else.
+    let more = json!({
+        "security_policy": { "profile": "native-reads" },
+        "permissions": { "filesystem": { "read_paths": ["${plugin}"] } },
+    });
+    let path = common::native(&folders, "reader", "notebook/native/notebook.so", more);
+    let native = host.load(&path).await.unwrap_or_else(|error| panic!("{error}"));
+    let denied = said(&native, Path::new(SECRET)).await.expect_err("nobody granted it");
+    assert!(denied.contains("Permission denied"), "{denied}");
+    let own = said(&native, &path.join("manifest.json")).await.expect("control: what is granted is read");
+    assert!(own.contains("dev.hotcell.test.reader"), "{own}");
+
+    // Wasm: it has no system to ask, and the host lends nothing that was not granted.
+    let wasm = |name: &str, more: serde_json::Value| {
+        let folder = folders.join(name);
+        std::fs::create_dir(&folder).expect("the folder is new");
+        std::fs::copy(package("notebook/core/notebook.wasm"), folder.join("plugin.wasm"))
+            .expect("it is built");
+        let mut manifest = json!({
+            "schema": 1, "id": format!("dev.hotcell.test.{name}"), "name": name, "version": "0.1.0",
+            "plugin_type": "wasm", "wasm_path": "plugin.wasm", "runtime": "core",
+        });
+        for (key, value) in more.as_object().expect("a table") {
+            manifest[key] = value.clone();
+        }
+        std::fs::write(folder.join("manifest.json"), manifest.to_string()).expect("writable");
+        folder
+    };
+    let minimal = host.load(wasm("minimal", json!({}))).await.unwrap_or_else(|error| panic!("{error}"));
+    let denied = said(&minimal, Path::new(SECRET)).await.expect_err("nobody granted it");
+    assert!(denied.contains("Permission denied"), "{denied}");
+    let granted = json!({
+        "permissions": { "host_calls": ["file.read"] },
+        "security_policy": { "profile": "lends-files" },
+    });
+    let lent = host.load(wasm("lent", granted)).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(said(&lent, Path::new(SECRET)).await, Ok(secret), "control: with the grant");
+    host.shutdown().await;
 }

@@ -53,7 +53,8 @@ fn key(plugin: &Plugin) -> String {
         Some(evidence) => format!("Landlock {}", evidence.statement.landlock_abi),
         None => "Landlock not confirmed".to_owned(),
     };
-    let absent = plugin.plan().facts.iter().filter(|fact| fact.topic == Topic::Absent);
+    let plan = plugin.plan();
+    let absent = plan.facts.iter().filter(|fact| fact.topic == Topic::Absent);
     let cgroup = if absent.into_iter().any(|fact| fact.text.contains("memory cgroup")) {
         "no cgroup"
     } else {
@@ -86,10 +87,10 @@ fn namespaces(namespaces: &[Namespace]) -> String {
 
 fn lines_of(plugin: &Plugin) -> Vec<String> {
     let plan = plugin.plan();
-    let mut lines: Vec<String> = topics(plan, &[Topic::Process, Topic::Landlock]).collect();
+    let mut lines: Vec<String> = topics(&plan, &[Topic::Process, Topic::Landlock]).collect();
     lines.push(format!("seccomp   {}", seccomp(&plan.orders.filters)));
     lines.extend(plugin.evidence().as_ref().map(|evidence| format!("evidence  {}", confirmed(evidence))));
-    lines.extend(topics(plan, &[Topic::Absent]));
+    lines.extend(topics(&plan, &[Topic::Absent]));
     lines
 }
 

@@ -5,34 +5,45 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use hotcell_protocol::Evidence;
 use hotcell_protocol::ReplyStatus;
-use hotcell_protocol::{Evidence, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::call::{Answered, Call, Outcome, outcome};
-use super::exchange::{Exchange, Look, Parting, Trouble};
+use super::exchange::{Exchange, Look, Parting, Place, Swapped, Trouble};
+use super::steward::{Custody, Order, Probation, Succession};
+use super::version::{Current, Version};
 use super::wait::answer;
-use crate::broker::Broker;
 use crate::error::{CallError, Error};
 use crate::event::EventKind;
 use crate::exit::{Exit, ExitCause, Limit};
 use crate::host::{Alive, Shared};
-use crate::prepare::Prepared;
 use crate::reentry::Chain;
 use crate::start::{Failed, load, start};
 use crate::stdio::CommandIo;
 use crate::text::escape;
 use crate::worker::{Blueprint, Broken, Particulars, Reply, Worker};
 
+/// How long a worker that is to be exchanged may take to be quiet, once it has ended its calls.
+const QUIET_TIME: Duration = Duration::from_secs(1);
+
+/// Between two looks for that.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// What the seats of one plugin share.
 #[derive(Clone)]
 pub(super) struct Common {
     pub(super) number: u64,
     pub(super) shared: Arc<Shared>,
-    pub(super) prepared: Arc<Prepared>,
+    pub(super) id: Arc<str>,
+    pub(super) command: bool,
+    pub(super) current: Arc<Current>,
+    pub(super) custody: Arc<Custody>,
     pub(super) exchange: Arc<Exchange>,
-    pub(super) broker: Arc<Broker>,
+    pub(super) orders: mpsc::UnboundedSender<Order>,
     pub(super) closing: Closing,
     /// The latest incarnation, over all seats.
     pub(super) generation: Arc<AtomicU32>,
@@ -45,6 +56,9 @@ pub(super) struct Actor {
     seat: usize,
     worker: Option<Worker>,
     generation: u32,
+    /// A worker that is to take the seat.
+    successor: Option<Box<Succession>>,
+    successions: mpsc::UnboundedReceiver<Box<Succession>>,
     _alive: Alive,
 }
 
@@ -67,9 +81,13 @@ impl Closing {
 }
 
 impl Actor {
-    pub(super) fn new(common: Common, seat: usize) -> Result<Actor, Error> {
+    pub(super) fn new(
+        common: Common,
+        seat: usize,
+        successions: mpsc::UnboundedReceiver<Box<Succession>>,
+    ) -> Result<Actor, Error> {
         let alive = common.shared.alive()?;
-        Ok(Actor { common, seat, worker: None, generation: 0, _alive: alive })
+        Ok(Actor { common, seat, worker: None, generation: 0, successor: None, successions, _alive: alive })
     }
 
     /// Serves until the plugin is unloaded or the host shut down.
@@ -81,7 +99,7 @@ impl Actor {
             tokio::select! {
                 biased;
                 () = &mut said => break,
-                () = self.stirred() => {}
+                succession = self.stirred() => self.successor = succession,
             }
             tokio::select! {
                 biased;
@@ -103,14 +121,23 @@ impl Actor {
         }
     }
 
-    /// Waits for something to see to. Safe to cancel.
-    async fn stirred(&self) {
-        let Some(worker) = &self.worker else { return self.common.exchange.told(self.seat).await };
+    /// Waits for something to see to, such as another worker for the seat. Safe to cancel.
+    async fn stirred(&mut self) -> Option<Box<Succession>> {
+        let (exchange, seat) = (&self.common.exchange, self.seat);
+        let worker_stirs = async {
+            let Some(worker) = &self.worker else { return std::future::pending().await };
+            tokio::select! {
+                biased;
+                () = worker.watched_bells().rung() => {}
+                () = worker.ended() => exchange.worker_ended(seat),
+            }
+        };
         tokio::select! {
             biased;
-            () = worker.watched_bells().rung() => {}
-            () = self.common.exchange.told(self.seat) => {}
-            () = worker.ended() => self.common.exchange.worker_ended(self.seat),
+            () = exchange.told(seat) => None,
+            () = worker_stirs => None,
+            // The steward keeps the other end for as long as this task lives.
+            succession = self.successions.recv() => succession,
         }
     }
 
@@ -119,6 +146,9 @@ impl Actor {
         self.take_replies().await;
         if self.common.exchange.is_troubled(self.seat) {
             self.part().await;
+        }
+        if let Some(succession) = self.successor.take() {
+            self.succeed(*succession).await;
         }
         while self.common.exchange.wants_worker(self.seat) {
             match self.is_command() {
@@ -132,12 +162,12 @@ impl Actor {
     }
 
     async fn take_replies(&mut self) {
-        let Common { exchange, broker, number, .. } = &self.common;
+        let Common { exchange, number, .. } = &self.common;
         loop {
             match exchange.look(self.seat) {
                 Look::Empty | Look::Gone | Look::Over => return,
                 Look::More => tokio::task::yield_now().await,
-                Look::HostCall(host_call) => answer(exchange, broker, *number, self.seat, host_call),
+                Look::HostCall(host_call) => answer(exchange, *number, self.seat, host_call),
                 Look::Stalled(bytes) => {
                     let mut share = self.common.shared.surroundings.budget.share();
                     tokio::select! {
@@ -152,20 +182,71 @@ impl Actor {
 
     /// Starts a worker and seats it.
     pub(super) async fn ensure_worker(&mut self) -> Result<(), Error> {
-        let worker = self.start(Vec::new(), CommandIo::default()).await?;
-        self.take_seat(worker);
+        let version = self.common.current.get();
+        let worker = self.start(&version, Vec::new(), CommandIo::default()).await?;
+        self.take_seat(worker, &version);
         Ok(())
     }
 
-    fn take_seat(&mut self, mut worker: Worker) {
+    fn take_seat(&mut self, mut worker: Worker, version: &Version) {
+        if let Some(place) = self.place(&mut worker, version) {
+            self.common.exchange.seat(self.seat, place);
+        }
+        self.worker = Some(worker);
+    }
+
+    /// The host's ends of a worker that takes the seat.
+    fn place(&mut self, worker: &mut Worker, version: &Version) -> Option<Place> {
+        self.generation = worker.generation();
         // The exchange holds what asks.
         let (exchange, seat, generation) =
             (Arc::downgrade(&self.common.exchange), self.seat, self.generation);
         worker.ask_for_running(move || exchange.upgrade()?.running_export(seat, generation));
-        if let Some(line) = worker.take_line() {
-            self.common.exchange.seat(self.seat, line, worker.bells(), worker.office());
+        self.common.evidence.send_replace(worker.evidence().map(|evidence| evidence.as_ref().clone()));
+        let (bells, office) = (worker.bells(), worker.office());
+        Some(Place { line: worker.take_line()?, bells, office, broker: Arc::clone(&version.broker) })
+    }
+
+    /// Exchanges the worker as soon as the one that is there is quiet.
+    async fn succeed(&mut self, Succession { mut next, version, done }: Succession) {
+        let deadline = Instant::now() + QUIET_TIME;
+        let mut place = next.as_mut().and_then(|worker| self.place(worker, &version));
+        loop {
+            match self.common.exchange.swap(self.seat, place) {
+                Swapped::Done(line) => {
+                    let mut before = std::mem::replace(&mut self.worker, next);
+                    before.iter_mut().zip(line).for_each(|(worker, line)| worker.return_line(line));
+                    // The steward waits for it.
+                    let _ = done.send(Ok(before));
+                    return;
+                }
+                Swapped::NotYet(back) => place = back,
+            }
+            if Instant::now() >= deadline || self.common.exchange.is_troubled(self.seat) {
+                next.iter_mut().zip(place).for_each(|(worker, place)| worker.return_line(place.line));
+                let _ = done.send(Err(next));
+                return;
+            }
+            self.take_replies().await;
+            tokio::time::sleep(PAUSE).await;
         }
-        self.worker = Some(worker);
+    }
+
+    /// A worker of a version on probation failed: the version before it comes back, here at once.
+    fn fall_back(&mut self, trouble: Option<&Trouble>) {
+        let reason = match trouble {
+            Some(Trouble::Broken(_) | Trouble::Last(_)) => "a worker of it ended",
+            Some(Trouble::Deadline) => "a worker of it was killed at a deadline",
+            Some(Trouble::Abandoned) | None => return,
+        };
+        let Some(Probation { version, mut parked, .. }) = self.common.custody.fail() else { return };
+        self.common.current.set(Arc::clone(&version));
+        if let Some(worker) = parked.get_mut(self.seat).and_then(Option::take) {
+            self.take_seat(worker, &version);
+        }
+        self.common.tell_of_fall_back(&version, reason);
+        // Other seats, and what bounds the queue, are the steward's, if it is still there.
+        let _ = self.common.orders.send(Order::FallBack(version, parked, self.seat));
     }
 
     async fn begin_library(&mut self) {
@@ -183,13 +264,14 @@ impl Actor {
         let Some(call) = self.common.exchange.begin_command(self.seat) else { return };
         let (arguments, io) = call.take_command();
         let (exchange, seat) = (Arc::clone(&self.common.exchange), self.seat);
+        let version = self.common.current.get();
         let started = tokio::select! {
             biased;
-            started = self.start(arguments, io) => started,
+            started = self.start(&version, arguments, io) => started,
             () = exchange.told_of_trouble(seat) => return,
         };
         match started {
-            Ok(worker) => self.take_seat(worker),
+            Ok(worker) => self.take_seat(worker, &version),
             Err(error) => {
                 let error = match error {
                     Error::Shutdown => CallError::HostShutdown,
@@ -201,19 +283,24 @@ impl Actor {
         }
     }
 
-    async fn start(&mut self, arguments: Vec<String>, io: CommandIo) -> Result<Worker, Error> {
+    async fn start(
+        &mut self,
+        version: &Version,
+        arguments: Vec<String>,
+        io: CommandIo,
+    ) -> Result<Worker, Error> {
         let restarts = self.generation > 0;
         let mut closing = self.common.closing.clone();
-        let prepared = Arc::clone(&self.common.prepared);
+        let prepared = &version.prepared;
         let started = tokio::select! {
             biased;
             () = closing.said() => return Err(Error::Shutdown),
-            started = self.bring_up(arguments, io) => started,
+            started = bring_up(&self.common, version, arguments, io) => started,
         };
         prepared.spares.replenish();
         let Blueprint { plugin, subject, .. } = prepared.blueprint.as_ref();
-        let (worker, evidence) = started.map_err(|failed| failed.into_error(plugin, subject))?;
-        self.common.evidence.send_replace(Some(evidence));
+        let (worker, _) = started.map_err(|failed| failed.into_error(plugin, subject))?;
+        self.generation = worker.generation();
         self.tell(EventKind::Ready);
         if restarts && !self.is_command() {
             self.tell(EventKind::Restarted);
@@ -221,36 +308,12 @@ impl Actor {
         Ok(worker)
     }
 
-    /// A worker from the spares, or a new one.
-    async fn bring_up(
-        &mut self,
-        arguments: Vec<String>,
-        io: CommandIo,
-    ) -> Result<(Worker, Evidence), Failed> {
-        let Common { prepared, shared, broker, number, .. } = self.common.clone();
-        let chain = Chain::default().with(number);
-        if let Some(spare) = prepared.spares.take().await {
-            self.incarnate(spare.worker.generation());
-            return load(spare, &broker, &chain).await;
-        }
-        let generation = prepared.spares.next_generation();
-        self.incarnate(generation);
-        let particulars = Particulars { generation, arguments, output: None };
-        start(&shared.surroundings, &prepared.blueprint, particulars, io, &broker, &chain).await
-    }
-
-    fn incarnate(&mut self, generation: u32) {
-        self.generation = generation;
-        self.common.generation.fetch_max(generation, Ordering::Relaxed);
-    }
-
     fn is_command(&self) -> bool {
-        self.common.prepared.plan.orders.runtime == Runtime::Command
+        self.common.command
     }
 
     fn tell(&self, kind: EventKind) {
-        let blueprint = &self.common.prepared.blueprint;
-        self.common.shared.surroundings.events.send(&blueprint.plugin, self.generation, kind);
+        self.common.shared.surroundings.events.send(&self.common.id, self.generation, kind);
     }
 
     /// Parts with a worker that cannot go on, and ends the calls that end with it.
@@ -267,6 +330,7 @@ impl Actor {
             culprit.into_iter().zip([error]).for_each(|(call, error)| call.end(Err(error)).tell());
             return;
         };
+        self.fall_back(trouble.as_ref());
         let (answered, exit) = self.bury(worker, trouble, culprit.as_deref()).await;
         culprit.into_iter().zip([answered]).for_each(|(call, answered)| call.end(answered).tell());
         for call in others {
@@ -329,6 +393,38 @@ impl Actor {
         let exit = worker.finish().await;
         (Err(CallError::Crashed(Box::new(exit.clone()))), exit)
     }
+}
+
+impl Common {
+    /// Tells of something that concerns the plugin as a whole.
+    pub(super) fn tell(&self, kind: EventKind) {
+        let generation = self.generation.load(Ordering::Relaxed);
+        self.shared.surroundings.events.send(&self.id, generation, kind);
+    }
+
+    pub(super) fn tell_of_fall_back(&self, version: &Version, reason: &str) {
+        let to = version.prepared.manifest.version().to_string();
+        self.tell(EventKind::RolledBack { to, reason: reason.to_owned() });
+    }
+}
+
+/// A worker of a version: from its spares, or a new one.
+pub(super) async fn bring_up(
+    common: &Common,
+    version: &Version,
+    arguments: Vec<String>,
+    io: CommandIo,
+) -> Result<(Worker, Evidence), Failed> {
+    let Version { prepared, broker } = version;
+    let chain = Chain::default().with(common.number);
+    if let Some(spare) = prepared.spares.take().await {
+        common.generation.fetch_max(spare.worker.generation(), Ordering::Relaxed);
+        return load(spare, broker, &chain).await;
+    }
+    let generation = prepared.spares.next_generation();
+    common.generation.fetch_max(generation, Ordering::Relaxed);
+    let particulars = Particulars { generation, arguments, output: None };
+    start(&common.shared.surroundings, &prepared.blueprint, particulars, io, broker, &chain).await
 }
 
 /// Calls that are in no queue any more. What has not ended when this is dropped ends then.

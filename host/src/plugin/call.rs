@@ -83,6 +83,31 @@ impl Errand for Call {
 }
 
 impl Call {
+    fn new(
+        export: String,
+        input: Vec<u8>,
+        entered: Instant,
+        deadline: Instant,
+        chain: Chain,
+        command: Option<(Vec<String>, CommandIo)>,
+    ) -> Call {
+        let (input, command) = (Mutex::new(input), Mutex::new(command));
+        let (moves, slot) = (AtomicU32::new(0), Mutex::default());
+        Call { export, input, entered, deadline, chain, command, moves, slot }
+    }
+
+    /// A call of the host's own, for one worker and no other.
+    pub(super) fn pinned(export: &str, input: Vec<u8>, deadline: Instant, chain: Chain) -> Call {
+        let call = Call::new(export.to_owned(), input, Instant::now(), deadline, chain, None);
+        call.moves.store(MOVES, Ordering::Relaxed);
+        call
+    }
+
+    /// Completes with the outcome. Dropping this does not give the call up.
+    pub(super) async fn outcome(&self) -> Answered {
+        std::future::poll_fn(|context| self.poll(context.waker())).await
+    }
+
     fn slot(&self) -> MutexGuard<'_, Slot> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -320,15 +345,14 @@ impl Plugin {
         deadline: Option<Duration>,
         command: Option<(Vec<String>, CommandIo)>,
     ) -> Result<Arc<Call>, CallError> {
-        let limits = &self.inner.prepared.plan.orders.limits;
+        let version = self.inner.current.get();
+        let limits = &version.prepared.plan.orders.limits;
         let limit = Duration::from_millis(limits.call_ms);
         let entered = Instant::now();
         let deadline = entered + deadline.map_or(limit, |wanted| wanted.min(limit));
         let chain = Chain::current();
-        self.check(&export, &input, &chain, command.is_some())?;
-        let (input, command, slot) = (Mutex::new(input), Mutex::new(command), Mutex::default());
-        let moves = AtomicU32::new(0);
-        Ok(Arc::new(Call { export, input, entered, deadline, chain, command, moves, slot }))
+        self.check(&export, &input, limits.message, &chain, command.is_some())?;
+        Ok(Arc::new(Call::new(export, input, entered, deadline, chain, command)))
     }
 
     /// Tells of a call that ended in another way than with a reply.
@@ -338,8 +362,14 @@ impl Plugin {
         }
     }
 
-    fn check(&self, export: &str, input: &[u8], chain: &Chain, command: bool) -> Result<(), CallError> {
-        let limit = self.inner.prepared.plan.orders.limits.message;
+    fn check(
+        &self,
+        export: &str,
+        input: &[u8],
+        limit: u64,
+        chain: &Chain,
+        command: bool,
+    ) -> Result<(), CallError> {
         let size = input.len() as u64;
         if size > limit {
             let detail = format!("the input has {size} bytes, the limit is {limit}");

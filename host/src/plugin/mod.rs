@@ -5,6 +5,9 @@ mod call;
 mod clock;
 mod exchange;
 mod hooks;
+mod reload;
+mod steward;
+mod version;
 mod wait;
 
 use std::sync::Arc;
@@ -13,20 +16,21 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use hotcell_policy::Plan;
 use hotcell_protocol::{Evidence, Runtime};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use crate::broker::Broker;
 use crate::compile::blocking;
 use crate::error::{CallError, Error};
 use crate::event::{EventKind, EventSender};
 use crate::host::Shared;
-use crate::network::Connector;
 use crate::places::Places;
 use crate::prepare::Prepared;
 use crate::receipt::{self, Receipt};
 use actor::{Actor, Closing, Common};
 pub use call::{CommandRequest, Request};
 use exchange::Exchange;
+pub use reload::{IncompatibleState, ReloadError, ReloadOptions, Reloaded, StateMove};
+use steward::{Order, Steward};
+use version::{Current, Version};
 
 /// A loaded plugin. Clones are the same plugin; when the last is dropped, it is unloaded.
 ///
@@ -40,9 +44,11 @@ pub struct Plugin {
 #[derive(Debug)]
 struct Inner {
     number: u64,
-    prepared: Arc<Prepared>,
+    id: Arc<str>,
+    command: bool,
+    current: Arc<Current>,
     exchange: Arc<Exchange>,
-    broker: Arc<Broker>,
+    orders: mpsc::UnboundedSender<Order>,
     events: EventSender,
     generation: Arc<AtomicU32>,
     closing: watch::Sender<bool>,
@@ -59,22 +65,26 @@ impl Plugin {
         let exchange = Exchange::new(seats, limits.outstanding, command, prepared.blueprint.spin);
         let (closing, closed) = watch::channel(false);
         let (evidence, seen) = watch::channel(None);
-        let connector = Connector::new(&prepared.plan.connects, shared.resolver.clone());
-        let broker = shared.handlers.broker(&prepared.plan.orders.host_calls).with_connections(connector);
+        let (orders, ordered) = mpsc::unbounded_channel();
         let common = Common {
             number: shared.next_plugin(),
-            broker: Arc::new(broker),
+            id: prepared.manifest.id().as_str().into(),
+            command,
+            current: Arc::new(Current::new(Version::new(&shared, prepared))),
+            custody: Arc::default(),
+            orders,
             closing: Closing { plugin: closed, host: shared.closing() },
             generation: Arc::default(),
             exchange: Arc::new(exchange),
             shared,
-            prepared,
             evidence,
         };
         let inner = common.handle(closing, seen);
-        let mut actors = Vec::new();
+        let (mut actors, mut successors) = (Vec::new(), Vec::new());
         for seat in 0..seats {
-            let mut actor = Actor::new(common.clone(), seat)?;
+            let (successor, successions) = mpsc::unbounded_channel();
+            successors.push(successor);
+            let mut actor = Actor::new(common.clone(), seat, successions)?;
             if !command {
                 actor.ensure_worker().await?;
             }
@@ -82,43 +92,54 @@ impl Plugin {
         }
         tokio::spawn(clock::run(Arc::clone(&common.exchange), common.closing.clone()));
         actors.into_iter().for_each(|actor| _ = tokio::spawn(actor.run()));
+        tokio::spawn(Steward::new(common, successors)?.run(ordered));
         Ok(Plugin { inner: Arc::new(inner) })
     }
 
     fn tell_of_failure(&self, export: &str, error: &CallError) {
-        let Inner { events, prepared, generation, .. } = self.inner.as_ref();
+        let Inner { events, id, generation, .. } = self.inner.as_ref();
         let event = EventKind::CallFailed { export: export.to_owned(), outcome: error.to_string() };
-        events.send(&prepared.blueprint.plugin, generation.load(Ordering::Relaxed), event);
+        events.send(id, generation.load(Ordering::Relaxed), event);
     }
 
     /// The id of its manifest.
     pub fn id(&self) -> &str {
-        self.inner.prepared.manifest.id().as_str()
+        &self.inner.id
     }
 
     /// The name of its manifest.
-    pub fn name(&self) -> &str {
-        self.inner.prepared.manifest.name()
+    pub fn name(&self) -> String {
+        self.prepared().manifest.name().to_owned()
+    }
+
+    /// The version of its manifest. A reload changes it.
+    pub fn version(&self) -> String {
+        self.prepared().manifest.version().to_string()
+    }
+
+    fn prepared(&self) -> Arc<Prepared> {
+        Arc::clone(&self.inner.current.get().prepared)
     }
 
     /// What kind of plugin it is.
     pub fn runtime(&self) -> Runtime {
-        self.inner.prepared.plan.orders.runtime
+        self.prepared().plan.orders.runtime
     }
 
     /// Whether it is run rather than called.
     pub fn is_command(&self) -> bool {
-        self.runtime() == Runtime::Command
+        self.inner.command
     }
 
     /// The plan that its workers execute; [`hotcell_policy::render`] makes it readable.
-    pub fn plan(&self) -> &Plan {
-        &self.inner.prepared.plan
+    pub fn plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.prepared().plan)
     }
 
     /// Exports that the compiler saw in a wasm plugin: a claim. Empty for a native one, which nobody looks into.
-    pub fn exports(&self) -> &[String] {
-        self.inner.prepared.description.as_ref().map_or(&[], |description| &description.exports)
+    pub fn exports(&self) -> Vec<String> {
+        let description = self.prepared().description.clone();
+        description.map_or_else(Vec::new, |description| description.exports)
     }
 
     /// What the latest worker's confinement looked like, as the kernel told it and the host verified it. `None` before the
@@ -133,7 +154,7 @@ impl Plugin {
     /// # Errors
     /// The host's key cannot be used, or a worker ended meanwhile.
     pub async fn receipts(&self) -> Result<Vec<Receipt>, Error> {
-        let (sights, prepared) = (self.inner.exchange.sights(), Arc::clone(&self.inner.prepared));
+        let (sights, prepared) = (self.inner.exchange.sights(), self.prepared());
         let places = Arc::clone(&self.inner.places);
         blocking(move || {
             let key = receipt::key(places.state())?;
@@ -186,9 +207,11 @@ impl Common {
     fn handle(&self, closing: watch::Sender<bool>, evidence: watch::Receiver<Option<Evidence>>) -> Inner {
         Inner {
             number: self.number,
-            prepared: Arc::clone(&self.prepared),
+            id: Arc::clone(&self.id),
+            command: self.command,
+            current: Arc::clone(&self.current),
             exchange: Arc::clone(&self.exchange),
-            broker: Arc::clone(&self.broker),
+            orders: self.orders.clone(),
             events: self.shared.surroundings.events.clone(),
             generation: Arc::clone(&self.generation),
             closing,

@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use super::Plugin;
 use super::call::{Answered, Call};
 use super::exchange::{Exchange, HostCall, Lead, Look};
-use crate::broker::Broker;
 use crate::worker::{StopTask, stirs_within};
 
 /// How long a leader whose deadline has passed sleeps while it waits for the clock to end its call.
@@ -60,7 +59,7 @@ fn take_replies(plugin: &Plugin, call: &Arc<Call>, runtime: &Handle, lead: &Lead
                 Look::More => {}
                 Look::HostCall(host_call) => {
                     let _entered = runtime.enter();
-                    answer(exchange, &plugin.inner.broker, plugin.inner.number, lead.seat, host_call);
+                    answer(exchange, plugin.inner.number, lead.seat, host_call);
                 }
             }
         }
@@ -74,21 +73,15 @@ pub(super) fn look_for(plugin: &Plugin, call: &Arc<Call>, spin: Duration) {
     if stirs_within(&watcher, spin)
         && let Look::HostCall(host_call) = exchange.look(index)
     {
-        answer(exchange, &plugin.inner.broker, plugin.inner.number, index, host_call);
+        answer(exchange, plugin.inner.number, index, host_call);
     }
 }
 
 /// Answers a host call: here if its handler answers at once, else from a task.
-pub(super) fn answer(
-    exchange: &Arc<Exchange>,
-    broker: &Broker,
-    number: u64,
-    index: usize,
-    host_call: HostCall,
-) {
-    let HostCall { id, name, input, office, call } = host_call;
+pub(super) fn answer(exchange: &Arc<Exchange>, number: u64, index: usize, host_call: HostCall) {
+    let HostCall { id, name, input, office, broker, call } = host_call;
     let generation = office.generation;
-    let mut answering = Box::pin(office.answer(name, input, broker, call.chain.with(number)));
+    let mut answering = Box::pin(office.answer(name, input, &broker, call.chain.with(number)));
     if let Poll::Ready(answer) = pin!(&mut answering).poll(&mut Context::from_waker(Waker::noop())) {
         exchange.answer(index, generation, id, answer);
         return;

@@ -264,6 +264,16 @@ impl Worker {
         self.line.take()
     }
 
+    /// Takes its line back from whoever served calls on it.
+    pub(crate) fn return_line(&mut self, line: Line) {
+        self.line = Some(line);
+    }
+
+    /// What its confinement looks like, once it is confined.
+    pub(crate) fn evidence(&self) -> Option<&Arc<Evidence>> {
+        self.evidence.as_ref()
+    }
+
     /// The bells, to listen for.
     pub(crate) fn watched_bells(&self) -> &Bells {
         &self.bells

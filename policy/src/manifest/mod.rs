@@ -32,6 +32,7 @@ pub struct Manifest {
     runtime: Option<Runtime>,
     pub(crate) instances: Option<Located<u32>>,
     pub(crate) requests: Requests,
+    state_version: u32,
     config: Option<serde_json::Value>,
     profile: Option<ProfileName>,
     pub(crate) profile_line: usize,
@@ -88,6 +89,7 @@ impl Manifest {
             runtime: Some(runtime),
             instances: None,
             requests: Requests::default(),
+            state_version: read::STATE_VERSION,
             config: None,
             profile: Some(profile),
             profile_line: 1,
@@ -145,6 +147,11 @@ impl Manifest {
     /// How the artifact is run; `None` where that is to be found in the module.
     pub fn runtime(&self) -> Option<Runtime> {
         self.runtime
+    }
+
+    /// The version of the state that the plugin saves.
+    pub fn state_version(&self) -> u32 {
+        self.state_version
     }
 
     /// What the plugin gets when it starts.

@@ -16,6 +16,9 @@ const CONFIG_MAX: usize = 24 * 1024;
 /// Longest version, in characters: it is shown to people.
 const VERSION_MAX: usize = 128;
 
+/// Of a plugin that does not say.
+pub(super) const STATE_VERSION: u32 = 1;
+
 /// A key that asks for something that is not built, and its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unbuilt {
@@ -73,6 +76,7 @@ pub(super) fn read(document: &Document<'_>) -> Result<Manifest, ParseError> {
         runtime: artifact_runtime,
         instances: read_instances(&fields)?,
         requests,
+        state_version: read_state_version(&fields)?,
         config: fields.optional("config").map(|field| read_config(&field)).transpose()?,
         profile,
         profile_line,
@@ -83,6 +87,14 @@ pub(super) fn read(document: &Document<'_>) -> Result<Manifest, ParseError> {
 fn read_instances(fields: &Fields<'_>) -> Result<Option<Located<u32>>, ParseError> {
     let Some(field) = fields.optional("instances") else { return Ok(None) };
     Ok(Some(Located { value: field.integer32(1..=INSTANCES_MAX)?, line: field.line() }))
+}
+
+fn read_state_version(fields: &Fields<'_>) -> Result<u32, ParseError> {
+    let Some(contract) = fields.optional("api_contract") else { return Ok(STATE_VERSION) };
+    match table(&contract)?.optional("state_version") {
+        Some(field) => field.integer32(0..=u32::MAX),
+        None => Ok(STATE_VERSION),
+    }
 }
 
 fn optional_text(fields: &Fields<'_>, key: &str) -> Result<Option<String>, ParseError> {

@@ -18,8 +18,7 @@ pub(super) fn read(fields: &Fields<'_>, reading: &mut Reading) -> Result<(), Par
         reading.asks_for(&dependencies);
     }
     if let Some(contract) = fields.optional("api_contract") {
-        read_contract(&contract)?;
-        reading.asks_for(&contract);
+        read_contract(&contract, reading)?;
     }
     if let Some(signature) = fields.optional("signature") {
         read_signature(&signature)?;
@@ -36,11 +35,16 @@ fn read_dependency(field: &Field<'_>) -> Result<(), ParseError> {
     Ok(())
 }
 
-fn read_contract(field: &Field<'_>) -> Result<(), ParseError> {
+fn read_contract(field: &Field<'_>, reading: &mut Reading) -> Result<(), ParseError> {
     let fields = table(field)?;
-    fields.optional("host_api").map(|field| field.parsed::<semver::VersionReq>()).transpose()?;
-    fields.optional("wit").map(|field| field.parsed::<PackagePath>()).transpose()?;
-    fields.optional("state_version").map(|field| field.integer(0..=u64::from(u32::MAX))).transpose()?;
+    if let Some(field) = fields.optional("host_api") {
+        field.parsed::<semver::VersionReq>()?;
+        reading.asks_for(&field);
+    }
+    if let Some(field) = fields.optional("wit") {
+        field.parsed::<PackagePath>()?;
+        reading.asks_for(&field);
+    }
     let Some(exports) = fields.optional("exports") else { return Ok(()) };
     for export in exports.items()? {
         let export = export.table(&children("api_contract.exports[]"))?;
@@ -49,6 +53,7 @@ fn read_contract(field: &Field<'_>) -> Result<(), ParseError> {
             export.optional(key).map(|schema| schema.open_table().map(|_| ())).transpose()?;
         }
     }
+    reading.asks_for(&exports);
     Ok(())
 }
 

@@ -10,6 +10,7 @@ mod lint;
 mod platform;
 #[cfg(test)]
 mod tests;
+mod widening;
 
 pub use diff::{Difference, Mark, diff};
 pub use explain::{
@@ -19,3 +20,4 @@ pub use explain::{
 pub use inclusion::Call;
 pub use lint::{Warning, lint};
 pub use platform::PlatformError;
+pub use widening::widened;

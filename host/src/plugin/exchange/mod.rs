@@ -12,6 +12,7 @@ mod replies;
 mod seat;
 mod seating;
 mod state;
+mod switch;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,8 +26,9 @@ use crate::error::CallError;
 pub(super) use replies::{HostCall, Lead, Look};
 use seat::Seat;
 pub(super) use seat::Trouble;
-pub(super) use seating::Parting;
+pub(super) use seating::{Parting, Place};
 use state::State;
+pub(super) use switch::{Pinned, Swapped};
 
 /// How long a call that nobody waits for any more may go on before its worker is killed.
 const GRACE: Duration = Duration::from_secs(1);
@@ -116,7 +118,7 @@ impl Exchange {
     fn deliver(&self, state: &mut State) -> Option<Waker> {
         let mut waker: Option<Waker> = None;
         let mut full = None;
-        while !self.command && !state.waiting.is_empty() {
+        while !self.command && !state.held && !state.waiting.is_empty() {
             let Some((load, index)) = state.roomiest(full) else { break };
             match state.deliver_to(index) {
                 Ok(true) => full = None,
@@ -134,7 +136,7 @@ impl Exchange {
                 waker.replace(next).iter().for_each(Waker::wake);
             }
         }
-        if !state.waiting.is_empty() {
+        if !state.waiting.is_empty() && !state.held {
             let idle = |seat: &Seat| seat.serving.is_none();
             (0..).zip(&state.seats).filter(|(_, seat)| idle(seat)).for_each(|(index, _)| self.tell(index));
         }

@@ -8,7 +8,7 @@ use hotcell_protocol::ring::{Wake, Waker, Watcher};
 use super::Exchange;
 use super::seat::{Seat, Trouble};
 use super::state::State;
-use crate::broker::Answer;
+use crate::broker::{Answer, Broker};
 use crate::plugin::call::{Call, Ending};
 use crate::worker::{Bells, Office, StopTask};
 
@@ -42,6 +42,7 @@ pub(in crate::plugin) struct HostCall {
     pub(in crate::plugin) name: String,
     pub(in crate::plugin) input: Vec<u8>,
     pub(in crate::plugin) office: Office,
+    pub(in crate::plugin) broker: Arc<Broker>,
     pub(in crate::plugin) call: Arc<Call>,
 }
 

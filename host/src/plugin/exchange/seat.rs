@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::GRACE;
 use super::replies::{HostCall, Look};
+use crate::broker::Broker;
 use crate::plugin::call::{Call, Ending, outcome, serves_on};
 use crate::worker::{Bells, Broken, Incoming, Line, Office, Reply, StopTask};
 
@@ -41,6 +42,7 @@ pub(super) struct Serving {
     pub(super) line: Line,
     pub(super) bells: Arc<Bells>,
     pub(super) office: Office,
+    pub(super) broker: Arc<Broker>,
     /// A blocking caller takes the replies.
     pub(super) led: bool,
     /// The handler of a host call that did not answer at once.
@@ -128,9 +130,9 @@ impl Seat {
                     ended.extend(self.replied(reply, command).map_err(Trouble::Last)?);
                 }
                 Some(Incoming::HostCall { name, input }) => {
-                    let office = serving.office.clone();
+                    let (office, broker) = (serving.office.clone(), Arc::clone(&serving.broker));
                     let Some((id, call)) = running else { return Ok(Look::Gone) };
-                    return Ok(Look::HostCall(HostCall { id, name, input, office, call }));
+                    return Ok(Look::HostCall(HostCall { id, name, input, office, broker, call }));
                 }
                 Some(Incoming::Stalled(bytes)) => return Ok(Look::Stalled(bytes)),
                 Some(Incoming::Failed(_) | Incoming::Loaded | Incoming::Ready) => {

@@ -7,6 +7,7 @@ use hotcell_protocol::ring::{Wake, Waker};
 use super::seat::{Delivered, Seat, Serving, Trouble};
 use super::state::State;
 use super::{Exchange, Look};
+use crate::broker::Broker;
 use crate::error::CallError;
 use crate::plugin::call::{Call, Ending};
 use crate::worker::{Bells, Broken, Line, Office, Sight};
@@ -22,13 +23,30 @@ pub(in crate::plugin) struct Parting {
     pub(in crate::plugin) _line: Option<Line>,
 }
 
+/// What takes a place: the host's ends of a worker.
+#[derive(Debug)]
+pub(in crate::plugin) struct Place {
+    pub(in crate::plugin) line: Line,
+    pub(in crate::plugin) bells: Arc<Bells>,
+    pub(in crate::plugin) office: Office,
+    /// Answers its host calls.
+    pub(in crate::plugin) broker: Arc<Broker>,
+}
+
+impl From<Place> for Serving {
+    fn from(Place { mut line, bells, office, broker }: Place) -> Serving {
+        line.listen(Wake::First);
+        Serving { line, bells, office, broker, led: false, handler: None }
+    }
+}
+
 impl Exchange {
     /// Puts a worker in its seat.
-    pub(in crate::plugin) fn seat(&self, index: usize, mut line: Line, bells: Arc<Bells>, office: Office) {
-        line.listen(Wake::First);
+    pub(in crate::plugin) fn seat(&self, index: usize, place: Place) {
+        let serving = Serving::from(place);
         let mut state = self.state();
         let Some(seat) = state.seats.get_mut(index) else { return };
-        seat.serving = Some(Serving { line, bells, office, led: false, handler: None });
+        seat.serving = Some(serving);
         let waker = match seat.starting.take() {
             Some(call) => {
                 state.waiting.push_front(call);
@@ -47,7 +65,9 @@ impl Exchange {
     /// Whether a call waits and no worker has this seat.
     pub(in crate::plugin) fn wants_worker(&self, index: usize) -> bool {
         let state = self.state();
-        !state.waiting.is_empty() && state.seats.get(index).is_some_and(|seat| seat.serving.is_none())
+        !state.waiting.is_empty()
+            && !state.held
+            && state.seats.get(index).is_some_and(|seat| seat.serving.is_none())
     }
 
     /// Takes the oldest waiting call for a command's worker that is to be started in this seat.

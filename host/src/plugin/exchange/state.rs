@@ -25,6 +25,8 @@ pub(super) struct State {
     pub(super) outstanding: usize,
     pub(super) capacity: usize,
     pub(super) closed: bool,
+    /// No call is delivered: a reload is about to change what would run it.
+    pub(super) held: bool,
     /// When the clock looks next.
     pub(super) armed: Option<Instant>,
 }
@@ -38,6 +40,7 @@ impl State {
             outstanding: 0,
             capacity,
             closed: false,
+            held: false,
             armed: None,
         }
     }

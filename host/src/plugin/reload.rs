@@ -1,0 +1,170 @@
+//! What is asked of a hot reload, and what comes of it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::Plugin;
+use super::steward::Order;
+use crate::class::Class;
+use crate::error::{CallError, Error};
+use crate::exit::Exit;
+use crate::text::escape;
+
+/// How a plugin is reloaded.
+#[derive(Clone, Debug)]
+pub struct ReloadOptions {
+    /// The package of the new version; `None` for the path that the plugin was loaded from.
+    pub path: Option<PathBuf>,
+    /// How long the old version may take to end the calls that it has and to save its state. Calls that come meanwhile wait.
+    pub drain: Duration,
+    /// How long the old version waits beside the new one, to be put back if that crashes, is killed at a deadline, or is not
+    /// healthy at the end. Zero ends the old version at once.
+    pub probation: Duration,
+    /// What happens where the new version does not take the state of the old one.
+    pub on_incompatible_state: IncompatibleState,
+    /// Whether the new version may do what the old one may not.
+    pub may_widen: bool,
+    /// Whether a version that was rolled back before may be tried again.
+    pub retry: bool,
+    /// Goes as far as the new version having taken over the state, and then lets the old one go on.
+    pub check_only: bool,
+}
+
+/// What happens where a new version does not take the state of the old one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IncompatibleState {
+    /// The reload fails, and the old version goes on.
+    #[default]
+    Refuse,
+    /// The new version starts without it.
+    Drop,
+}
+
+impl Default for ReloadOptions {
+    fn default() -> ReloadOptions {
+        ReloadOptions {
+            path: None,
+            drain: Duration::from_secs(1),
+            probation: Duration::from_secs(5),
+            on_incompatible_state: IncompatibleState::Refuse,
+            may_widen: false,
+            retry: false,
+            check_only: false,
+        }
+    }
+}
+
+/// A reload that went well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// The version of the manifest before.
+    pub from: String,
+    /// The version of the manifest now.
+    pub to: String,
+    /// What became of the state of each of the plugin's workers.
+    pub states: Vec<StateMove>,
+}
+
+/// What became of the state of one worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateMove {
+    /// The old version saves none, or no worker of it was there.
+    None,
+    /// The new version has taken this many bytes.
+    Kept(usize),
+    /// The new version did not take it, and started without.
+    Dropped(String),
+}
+
+/// Why a plugin was not reloaded. The version that it had goes on, with its state.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The new version cannot be read, is not granted what it asks for, or does not start.
+    #[error("the new version does not start: {0}")]
+    Start(Error),
+    /// It is another plugin, or differs in what only a new load can change.
+    #[error("the new version differs in its {0}; unload the plugin and load the new one")]
+    Differs(&'static str),
+    /// It may do more than the old one, and nobody has approved that.
+    #[error("the new version may do more: {}; `may_widen` approves it", .0.join(", "))]
+    Widens(Vec<String>),
+    /// It was rolled back before.
+    #[error("this version was rolled back before; `retry` tries it again")]
+    FailedBefore,
+    /// It says that it cannot serve.
+    #[error("the new version is not healthy: {0}")]
+    Unhealthy(CallError),
+    /// A worker of it ended while it was asked for its health or given the state.
+    #[error("the new version {0}")]
+    Ended(Exit),
+    /// The old version did not save its state in time, or not at all.
+    #[error("the old version did not save its state: {0}")]
+    NotSaved(CallError),
+    /// The new version does not take the state.
+    #[error("the new version does not take the state: {0}")]
+    NotTaken(CallError),
+    /// A worker could not be exchanged: it was busy, or ended meanwhile.
+    #[error("a worker could not be exchanged: it had no quiet moment")]
+    Busy,
+    /// The host was shut down, or the plugin unloaded.
+    #[error("the host was shut down")]
+    Shutdown,
+}
+
+impl ReloadError {
+    /// What it means to whoever asked.
+    pub fn class(&self) -> Class {
+        match self {
+            ReloadError::Start(error) => error.class(),
+            ReloadError::Differs(_) => Class::Invalid,
+            ReloadError::Widens(_) | ReloadError::FailedBefore => Class::Refused,
+            ReloadError::Unhealthy(error) | ReloadError::NotSaved(error) | ReloadError::NotTaken(error) => {
+                error.class()
+            }
+            ReloadError::Ended(exit) => exit.class(),
+            ReloadError::Busy => Class::Deadline,
+            ReloadError::Shutdown => Class::Interrupted,
+        }
+    }
+}
+
+impl std::fmt::Display for StateMove {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StateMove::None => f.write_str("no state"),
+            StateMove::Kept(bytes) => write!(f, "{bytes} bytes of state"),
+            StateMove::Dropped(why) => write!(f, "state dropped: {}", escape(why.as_bytes())),
+        }
+    }
+}
+
+impl Plugin {
+    /// Replaces the plugin by what its path holds now: see [`Plugin::reload_with`].
+    ///
+    /// # Errors
+    /// As [`Plugin::reload_with`].
+    pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
+        self.reload_with(ReloadOptions::default()).await
+    }
+
+    /// Replaces the plugin by another version, without losing a call or its state.
+    ///
+    /// The new version starts beside the old one, is confined, and says that it is healthy. Then calls wait, the old version
+    /// ends those that it has and saves its state (`state_save`), the new one takes it (`state_load`, with the
+    /// `state_version` of the old manifest), and the calls go on there. Until the probation is over, the old version waits
+    /// as it was: if the new one crashes, the calls that the crashed worker ran end as crashed, and all others go on in the
+    /// old version; what the state became meanwhile is lost. Dropping the future does not stop a reload.
+    ///
+    /// A command has no state: its next run is one of the new version.
+    ///
+    /// # Errors
+    /// Whatever fails before calls go on in the new version; they go on in the old one then.
+    pub async fn reload_with(&self, options: ReloadOptions) -> Result<Reloaded, ReloadError> {
+        let (done, result) = oneshot::channel();
+        let order = Order::Reload(Box::new(options), done);
+        self.inner.orders.send(order).map_err(|_| ReloadError::Shutdown)?;
+        result.await.unwrap_or(Err(ReloadError::Shutdown))
+    }
+}

@@ -1,0 +1,522 @@
+//! The task that replaces one version of a plugin by another, and puts the old one back if the new one fails.
+//!
+//! Nothing that a plugin does here keeps a call from its one end: calls that wait keep their deadlines, and every step is
+//! bounded in time by the plan or by the reload's options.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hotcell_protocol::hook;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use super::actor::{Common, bring_up};
+use super::call::{Call, Outcome, outcome, serves_on};
+use super::exchange::Pinned;
+use super::reload::{IncompatibleState, ReloadError, ReloadOptions, Reloaded, StateMove};
+use super::version::Version;
+use crate::error::{CallError, Error};
+use crate::event::EventKind;
+use crate::exit::{Exit, ExitCause, Limit};
+use crate::host::Alive;
+use crate::package::artifact::Sha;
+use crate::prepare::{Prepared, prepare};
+use crate::reentry::Chain;
+use crate::stdio::CommandIo;
+use crate::text::escape;
+use crate::worker::Worker;
+
+/// Between two tries to find a worker's quiet moment.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// What a steward is asked to do.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Another version.
+    Reload(Box<ReloadOptions>, oneshot::Sender<Result<Reloaded, ReloadError>>),
+    /// The version that was parked, in every seat where a worker of the one that failed may still be.
+    FallBack(Arc<Version>, Vec<Option<Worker>>, usize),
+}
+
+/// A worker that an actor is to put in its seat, or none, once the one that is there is quiet.
+#[derive(Debug)]
+pub(super) struct Succession {
+    pub(super) next: Option<Worker>,
+    pub(super) version: Arc<Version>,
+    /// Takes the worker that was there; or, if it had no quiet moment, the one that should have come.
+    pub(super) done: oneshot::Sender<Result<Option<Worker>, Option<Worker>>>,
+}
+
+/// The old version, while the new one is on probation.
+#[derive(Debug)]
+pub(super) struct Probation {
+    pub(super) version: Arc<Version>,
+    /// One for each seat that had a worker.
+    pub(super) parked: Vec<Option<Worker>>,
+    failing: Fingerprint,
+    until: Instant,
+}
+
+/// What tells versions apart: digest of the artifact, version, configuration.
+type Fingerprint = (Sha, String);
+
+/// What a crash on probation needs at once.
+#[derive(Debug, Default)]
+pub(super) struct Custody {
+    probation: Mutex<Option<Probation>>,
+    failed: Mutex<HashSet<Fingerprint>>,
+}
+
+impl Custody {
+    /// Ends the probation because the new version failed, which is remembered.
+    pub(super) fn fail(&self) -> Option<Probation> {
+        let probation = self.take()?;
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert(probation.failing.clone());
+        Some(probation)
+    }
+
+    fn take(&self) -> Option<Probation> {
+        self.probation.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn put(&self, probation: Probation) {
+        *self.probation.lock().unwrap_or_else(PoisonError::into_inner) = Some(probation);
+    }
+
+    fn until(&self) -> Option<Instant> {
+        self.probation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(|probation| probation.until)
+    }
+
+    fn has_failed(&self, version: &Fingerprint) -> bool {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).contains(version)
+    }
+}
+
+fn fingerprint(prepared: &Prepared) -> Fingerprint {
+    let Prepared { digest, manifest, blueprint, .. } = prepared;
+    (*digest, format!("{} {}", manifest.version(), blueprint.config.as_deref().unwrap_or_default()))
+}
+
+/// One plugin's steward.
+pub(super) struct Steward {
+    common: Common,
+    seats: Vec<mpsc::UnboundedSender<Box<Succession>>>,
+    _alive: Alive,
+}
+
+impl Steward {
+    pub(super) fn new(
+        common: Common,
+        seats: Vec<mpsc::UnboundedSender<Box<Succession>>>,
+    ) -> Result<Steward, Error> {
+        let alive = common.shared.alive()?;
+        Ok(Steward { common, seats, _alive: alive })
+    }
+
+    /// Serves until the plugin is unloaded or the host shut down.
+    pub(super) async fn run(self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        let mut closing = self.common.closing.clone();
+        let said = closing.said();
+        tokio::pin!(said);
+        loop {
+            let turn = async {
+                tokio::select! {
+                    biased;
+                    order = orders.recv() => self.serve(order?).await,
+                    () = over(self.common.custody.until()) => self.end_probation().await,
+                }
+                Some(())
+            };
+            tokio::select! {
+                biased;
+                () = &mut said => break,
+                turned = turn => if turned.is_none() { break },
+            }
+        }
+        if let Some(Probation { parked, .. }) = self.common.custody.take() {
+            bury(parked, "unloaded").await;
+        }
+    }
+
+    async fn serve(&self, order: Order) {
+        match order {
+            Order::Reload(options, done) => {
+                let result = self.reload(*options).await;
+                if let Err(error) = &result {
+                    self.common.tell(EventKind::ReloadFailed { reason: error.to_string() });
+                }
+                // Whoever asked may have left.
+                let _ = done.send(result);
+            }
+            Order::FallBack(version, parked, settled) => self.fall_back(version, parked, Some(settled)).await,
+        }
+    }
+
+    async fn reload(&self, options: ReloadOptions) -> Result<Reloaded, ReloadError> {
+        let Common { shared, current, exchange, command, .. } = &self.common;
+        if let Some(Probation { parked, .. }) = self.common.custody.take() {
+            bury(parked, "another reload ends its wait").await;
+        }
+        let before = current.get();
+        let path = options.path.clone().unwrap_or_else(|| before.prepared.path.clone());
+        let first = before.prepared.spares.coming_generation();
+        let load = before.prepared.options.clone();
+        let prepared = prepare(shared, path, load, first).await.map_err(ReloadError::Start)?;
+        let after = Arc::new(Version::new(shared, Arc::new(prepared)));
+        self.check(&before.prepared, &after.prepared, &options)?;
+        let mut report = Reloaded {
+            from: before.prepared.manifest.version().to_string(),
+            to: after.prepared.manifest.version().to_string(),
+            states: Vec::new(),
+        };
+        if !command {
+            let mut next = Vec::new();
+            for _ in &self.seats {
+                next.push(Some(self.start_healthy(&after).await?));
+            }
+            exchange.hold();
+            let moved = self.move_states(&before, &after, &mut next, &options).await;
+            let switched = match moved {
+                Ok(states) if options.check_only => {
+                    report.states = states;
+                    bury(next, "it was only checked").await;
+                    exchange.release(outstanding(&before));
+                    return Ok(report);
+                }
+                Ok(states) => {
+                    report.states = states;
+                    self.switch(&before, &after, next).await
+                }
+                Err(error) => {
+                    exchange.release(outstanding(&before));
+                    bury(next, "its reload failed").await;
+                    return Err(error);
+                }
+            };
+            let Ok(parked) = switched else {
+                exchange.release(outstanding(&before));
+                return Err(ReloadError::Busy);
+            };
+            exchange.release(outstanding(&after));
+            if options.probation.is_zero() {
+                tokio::spawn(bury(parked, "a new version has its place"));
+            } else {
+                let (failing, until) = (fingerprint(&after.prepared), Instant::now() + options.probation);
+                self.common.custody.put(Probation { version: before, parked, failing, until });
+            }
+        } else if !options.check_only {
+            current.set(after);
+        }
+        if !options.check_only {
+            let states: Vec<_> = report.states.iter().map(ToString::to_string).collect();
+            let (from, to) = (report.from.clone(), report.to.clone());
+            self.common.tell(EventKind::Reloaded { from, to, state: states.join("; ") });
+        }
+        Ok(report)
+    }
+
+    /// Whether one version may take the place of the other.
+    fn check(&self, before: &Prepared, after: &Prepared, options: &ReloadOptions) -> Result<(), ReloadError> {
+        let (old, new) = (&before.plan.orders, &after.plan.orders);
+        if before.manifest.id() != after.manifest.id() {
+            return Err(ReloadError::Differs("id"));
+        }
+        let commands = [old, new].map(|orders| orders.runtime == hotcell_protocol::Runtime::Command);
+        if commands[0] != commands[1] {
+            return Err(ReloadError::Differs("runtime"));
+        }
+        if old.limits.instances != new.limits.instances {
+            return Err(ReloadError::Differs("instances"));
+        }
+        if !options.retry && self.common.custody.has_failed(&fingerprint(after)) {
+            return Err(ReloadError::FailedBefore);
+        }
+        let mut more = hotcell_policy::review::widened(&before.plan, &after.plan);
+        if before.manifest.profile() != after.manifest.profile() {
+            more.insert(0, format!("profile `{}`", after.manifest.profile()));
+        }
+        if !options.may_widen && !more.is_empty() {
+            return Err(ReloadError::Widens(more));
+        }
+        Ok(())
+    }
+
+    /// A worker of the new version that says that it can serve, or has no function to say so.
+    async fn start_healthy(&self, version: &Arc<Version>) -> Result<Worker, ReloadError> {
+        let worker = self.start(version).await?;
+        let (worker, healthy) = self.ask(worker, version, hook::HEALTH, Vec::new()).await?;
+        match healthy {
+            Ok(_) | Err(CallError::NoSuchExport(_)) => Ok(worker),
+            Err(error) => {
+                bury(vec![Some(worker)], "it is not healthy").await;
+                Err(ReloadError::Unhealthy(error))
+            }
+        }
+    }
+
+    async fn start(&self, version: &Arc<Version>) -> Result<Worker, ReloadError> {
+        let started = bring_up(&self.common, version, Vec::new(), CommandIo::default()).await;
+        version.prepared.spares.replenish();
+        let blueprint = &version.prepared.blueprint;
+        let failed = started.map_err(|failed| failed.into_error(&blueprint.plugin, &blueprint.subject));
+        failed.map(|(worker, _)| worker).map_err(ReloadError::Start)
+    }
+
+    /// Calls a worker that has no seat yet. It comes back unless it ended.
+    async fn ask(
+        &self,
+        mut worker: Worker,
+        version: &Version,
+        export: &str,
+        input: Vec<u8>,
+    ) -> Result<(Worker, Result<Vec<u8>, CallError>), ReloadError> {
+        let limits = &version.prepared.plan.orders.limits;
+        let deadline = Instant::now() + std::time::Duration::from_millis(limits.call_ms);
+        let call = Arc::new(Call::pinned(export, input, deadline, self.chain()));
+        let replied = match timeout_at(deadline, worker.call(call, &version.broker)).await {
+            Ok(replied) => replied,
+            Err(_) => {
+                worker.kill(ExitCause::Deadline);
+                return Err(ReloadError::Ended(worker.finish().await));
+            }
+        };
+        match replied {
+            Ok(reply) if serves_on(reply.status) => {
+                let bytes = outcome(reply).map(|outcome| match outcome {
+                    Outcome::Reply(bytes, _) => bytes,
+                    Outcome::Exited(_) => Vec::new(),
+                });
+                Ok((worker, bytes))
+            }
+            Ok(reply) => {
+                let text = escape(&reply.payload);
+                worker.kill(ExitCause::KilledByHost(format!("it ended in {export}: {text}")));
+                Err(ReloadError::Ended(worker.finish().await))
+            }
+            Err(broken) => {
+                worker.condemn(broken).await;
+                Err(ReloadError::Ended(worker.finish().await))
+            }
+        }
+    }
+
+    fn chain(&self) -> Chain {
+        Chain::default().with(self.common.number)
+    }
+
+    /// Has each worker save its state, and its successor take it. `next` holds the successors, less those that ended.
+    async fn move_states(
+        &self,
+        before: &Version,
+        after: &Arc<Version>,
+        next: &mut [Option<Worker>],
+        options: &ReloadOptions,
+    ) -> Result<Vec<StateMove>, ReloadError> {
+        let deadline = Instant::now() + options.drain;
+        let mut moves = Vec::new();
+        for (seat, successor) in next.iter_mut().enumerate() {
+            let Some(state) = self.save(seat, before, deadline).await? else {
+                moves.push(StateMove::None);
+                continue;
+            };
+            let Some(worker) = successor.take() else { continue };
+            let size = state.len();
+            let mut input = before.prepared.manifest.state_version().to_le_bytes().to_vec();
+            input.extend(state);
+            let limits = &after.prepared.plan.orders.limits;
+            let (worker, taken) = if size as u64 > limits.state || input.len() as u64 > limits.message {
+                (worker, Err(too_large(size, limits.state.min(limits.message))))
+            } else {
+                self.ask(worker, after, hook::STATE_LOAD, input).await?
+            };
+            match taken {
+                Ok(_) => {
+                    *successor = Some(worker);
+                    moves.push(StateMove::Kept(size));
+                }
+                Err(error) => {
+                    bury(vec![Some(worker)], "it does not take the state").await;
+                    if options.on_incompatible_state == IncompatibleState::Refuse {
+                        return Err(ReloadError::NotTaken(error));
+                    }
+                    // One that has seen nothing of the state that it refused.
+                    *successor = Some(self.start(after).await?);
+                    moves.push(StateMove::Dropped(error.to_string()));
+                }
+            }
+        }
+        Ok(moves)
+    }
+
+    /// The state of the worker in a seat, once it has ended the calls that it has. `None` if it has no state, or there is no
+    /// worker.
+    async fn save(
+        &self,
+        seat: usize,
+        version: &Version,
+        deadline: Instant,
+    ) -> Result<Option<Vec<u8>>, ReloadError> {
+        if !self.common.exchange.is_served(seat) {
+            return Ok(None);
+        }
+        let saved = match self.run_pinned(seat, hook::STATE_SAVE, deadline).await {
+            Ok(saved) => saved,
+            Err(CallError::NoSuchExport(_)) => return Ok(None),
+            Err(error) => return Err(ReloadError::NotSaved(error)),
+        };
+        let limit = version.prepared.plan.orders.limits.state;
+        if saved.len() as u64 > limit {
+            return Err(ReloadError::NotSaved(too_large(saved.len(), limit)));
+        }
+        Ok(Some(saved))
+    }
+
+    /// Runs a hook in one seat, behind the calls that its worker has.
+    async fn run_pinned(&self, seat: usize, export: &str, deadline: Instant) -> Result<Vec<u8>, CallError> {
+        let call = Arc::new(Call::pinned(export, Vec::new(), deadline, self.chain()));
+        loop {
+            match self.common.exchange.pin(seat, &call) {
+                Pinned::Delivered => break,
+                Pinned::Nobody => return Err(CallError::Cancelled),
+                Pinned::Full if Instant::now() >= deadline => return Err(CallError::Timeout),
+                Pinned::Full => sleep(PAUSE).await,
+            }
+        }
+        match call.outcome().await? {
+            Outcome::Reply(bytes, _) => Ok(bytes),
+            Outcome::Exited(_) => Err(CallError::Cancelled),
+        }
+    }
+
+    /// Puts the successors in their seats, all or none. Returns the workers that were there.
+    async fn switch(
+        &self,
+        before: &Arc<Version>,
+        after: &Arc<Version>,
+        next: Vec<Option<Worker>>,
+    ) -> Result<Vec<Option<Worker>>, ()> {
+        self.common.current.set(Arc::clone(after));
+        let mut parked = Vec::new();
+        let mut unseated = Vec::new();
+        let mut failed = false;
+        for (seat, worker) in next.into_iter().enumerate() {
+            if failed {
+                unseated.push(worker);
+                continue;
+            }
+            match self.succeed(seat, worker, after).await {
+                Ok(displaced) => parked.push(displaced),
+                Err(back) => {
+                    failed = true;
+                    unseated.push(back);
+                }
+            }
+        }
+        if !failed {
+            return Ok(parked);
+        }
+        self.common.current.set(Arc::clone(before));
+        for (seat, worker) in parked.into_iter().enumerate() {
+            let (Ok(left) | Err(left)) = self.succeed(seat, worker, before).await;
+            unseated.push(left);
+        }
+        bury(unseated, "its reload failed").await;
+        Err(())
+    }
+
+    /// Has an actor exchange its worker. Gives back the one that left, or the one that could not come.
+    async fn succeed(
+        &self,
+        seat: usize,
+        next: Option<Worker>,
+        version: &Arc<Version>,
+    ) -> Result<Option<Worker>, Option<Worker>> {
+        let (done, result) = oneshot::channel();
+        let succession = Succession { next, version: Arc::clone(version), done };
+        // An actor that is gone has no seat to give: the plugin is unloaded.
+        match self.seats.get(seat).map(|actor| actor.send(Box::new(succession))) {
+            Some(Ok(())) => result.await.unwrap_or(Err(None)),
+            Some(Err(_)) | None => Err(None),
+        }
+    }
+
+    /// The new version has lasted. If it says that it cannot serve, the old one comes back; else that ends.
+    async fn end_probation(&self) {
+        let deadline = Instant::now() + self.call_time();
+        for seat in 0..self.seats.len() {
+            if let Err(CallError::Plugin(text)) = self.run_pinned(seat, hook::HEALTH, deadline).await
+                && let Some(Probation { version, parked, .. }) = self.common.custody.fail()
+            {
+                let reason = format!("it is not healthy: {}", escape(text.as_bytes()));
+                self.common.tell_of_fall_back(&version, &reason);
+                return self.fall_back(version, parked, None).await;
+            }
+        }
+        if let Some(Probation { parked, .. }) = self.common.custody.take() {
+            bury(parked, "a new version has its place").await;
+        }
+    }
+
+    /// Puts parked workers back; one seat may have its own already.
+    async fn fall_back(&self, version: Arc<Version>, parked: Vec<Option<Worker>>, settled: Option<usize>) {
+        let Common { exchange, current, .. } = &self.common;
+        current.set(Arc::clone(&version));
+        exchange.hold();
+        let mut left = Vec::new();
+        for (seat, worker) in parked.into_iter().enumerate() {
+            if settled == Some(seat) {
+                continue;
+            }
+            // Whatever it says, it has ended its calls then.
+            let _ = self.run_pinned(seat, hook::HEALTH, Instant::now() + self.call_time()).await;
+            let (Ok(worker) | Err(worker)) = self.succeed(seat, worker, &version).await;
+            left.push(worker);
+        }
+        exchange.release(outstanding(&version));
+        bury(left, "its version was rolled back").await;
+    }
+
+    fn call_time(&self) -> std::time::Duration {
+        std::time::Duration::from_millis(self.common.current.get().prepared.plan.orders.limits.call_ms)
+    }
+}
+
+fn too_large(size: usize, limit: u64) -> CallError {
+    let detail = format!("the state has {size} bytes, the limit is {limit}");
+    CallError::OverLimit { limit: Limit::State, detail }
+}
+
+fn outstanding(version: &Version) -> u32 {
+    version.prepared.plan.orders.limits.outstanding
+}
+
+/// Ends workers that have no calls.
+async fn bury(workers: Vec<Option<Worker>>, why: &'static str) {
+    for worker in workers.iter().flatten() {
+        worker.kill(ExitCause::KilledByHost(why.to_owned()));
+    }
+    for worker in workers.into_iter().flatten() {
+        let _: Exit = worker.finish().await;
+    }
+}
+
+/// Completes at a time; never if there is none.
+async fn over(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl From<Error> for ReloadError {
+    fn from(error: Error) -> ReloadError {
+        match error {
+            Error::Shutdown => ReloadError::Shutdown,
+            error => ReloadError::Start(error),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What a plugin is made of now. A reload puts another version in its place.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::broker::Broker;
+use crate::host::Shared;
+use crate::network::Connector;
+use crate::prepare::Prepared;
+
+/// A package at one time, with the host calls that its plan grants.
+#[derive(Debug)]
+pub(super) struct Version {
+    pub(super) prepared: Arc<Prepared>,
+    pub(super) broker: Arc<Broker>,
+}
+
+impl Version {
+    pub(super) fn new(shared: &Shared, prepared: Arc<Prepared>) -> Version {
+        let connector = Connector::new(&prepared.plan.connects, shared.resolver.clone());
+        let broker = shared.handlers.broker(&prepared.plan.orders.host_calls).with_connections(connector);
+        Version { prepared, broker: Arc::new(broker) }
+    }
+}
+
+/// The version from which workers are started, and by whose limits calls are made.
+#[derive(Debug)]
+pub(super) struct Current(RwLock<Arc<Version>>);
+
+impl Current {
+    pub(super) fn new(version: Version) -> Current {
+        Current(RwLock::new(Arc::new(version)))
+    }
+
+    pub(super) fn get(&self) -> Arc<Version> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set(&self, version: Arc<Version>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = version;
+    }
+}
