@@ -24,6 +24,7 @@ mod row;
 mod runtimes;
 mod samples;
 mod standards;
+mod stress;
 mod sys;
 
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ use std::rc::Rc;
 pub use args::Bench;
 pub use failure::Failure;
 pub use other_end::serve_if_asked;
+pub use stress::{Stress, stress};
 
 use isolated::{Hosts, Packages};
 use machine::Machine;

@@ -79,6 +79,9 @@ pub(crate) enum Action {
     /// Measure hotcell beside the floors of this machine and beside the alternatives
     #[command(after_help = BENCH)]
     Bench(hotcell_bench::Bench),
+    /// Reload, update badly and crash a plugin under continuous load; exits 1 if a call is lost, doubled or failed
+    #[command(after_help = STRESS)]
+    Stress(hotcell_bench::Stress),
 }
 
 /// How to read what `bench` prints.
@@ -87,6 +90,13 @@ One run takes samples of every row in turn, in rounds: the floors of this machin
 alternatives (with --peers) and hotcell. Compare ratios, not times; docs/benchmarks.md says what each row is. It uses folders
 of its own under the temporary folder, and the sample plugins of the repository, so run it there: scripts/bench builds all
 that it needs. No figure makes it fail, but for --standards, which exits 1 where a promise is not kept.";
+
+/// What `stress` does.
+const STRESS: &str = "\
+The sample plugin `notebook` counts the calls that it gets and keeps its count over reloads, so a call that is lost or
+doubled shows. It is run as a native library and as a wasm module, in folders of its own under the temporary folder; run it
+in the repository, after scripts/build and scripts/build-plugins. A call that ran in a worker when that crashed ends as
+crashed, and is expected; every other call has to be replied to.";
 
 /// Names a plugin.
 const PLUGIN: &str =

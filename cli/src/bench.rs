@@ -1,9 +1,10 @@
-//! `hotcell bench`: what isolation costs here.
+//! `hotcell bench` and `hotcell stress`: what isolation costs here, and what it stands.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use hotcell::Class;
-use hotcell_bench::Bench;
+use hotcell_bench::{Bench, Failure, Stress};
 
 use crate::args::Global;
 use crate::outcome::Outcome;
@@ -12,12 +13,24 @@ use crate::outcome::Outcome;
 const NOT_KEPT: u8 = 1;
 
 pub(crate) fn bench(global: &Global, arguments: &Bench) -> ExitCode {
+    run(global, "bench", |worker_dir| hotcell_bench::run(arguments, worker_dir))
+}
+
+pub(crate) fn stress(global: &Global, arguments: &Stress) -> ExitCode {
+    run(global, "stress", |worker_dir| hotcell_bench::stress(arguments, worker_dir))
+}
+
+fn run(
+    global: &Global,
+    name: &str,
+    subcommand: impl FnOnce(Option<PathBuf>) -> Result<bool, Failure>,
+) -> ExitCode {
     if let Some(option) = meaningless(global) {
         let message =
-            format!("{option} has no meaning for bench, which uses folders and profiles of its own");
+            format!("{option} has no meaning for {name}, which uses folders and profiles of its own");
         return Outcome { class: Class::Invalid, message }.report();
     }
-    match hotcell_bench::run(arguments, global.worker_dir.clone()) {
+    match subcommand(global.worker_dir.clone()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(NOT_KEPT),
         Err(failure) => Outcome { class: failure.class(), message: failure.to_string() }.report(),

@@ -1,4 +1,4 @@
-//! The `hotcell` command: run, call, plan, profile, receipt, doctor, bench.
+//! The `hotcell` command: run, call, plan, profile, receipt, doctor, bench, stress.
 //!
 //! It holds no mechanism of its own: everything goes through the `hotcell` library, as any application would. It passes
 //! no terminal descriptor to a plugin; `run` pumps bytes.
@@ -38,11 +38,14 @@ fn main() -> ExitCode {
         Action::Profile(_) => LevelFilter::OFF,
         // What is measured must not be slowed down by what is printed.
         Action::Bench(_) => LevelFilter::ERROR,
+        // Crashes are what it is about.
+        Action::Stress(_) => LevelFilter::OFF,
         _ if global.quiet => LevelFilter::ERROR,
         _ => LevelFilter::INFO,
     });
     match action {
         Action::Bench(arguments) => bench::bench(&global, &arguments),
+        Action::Stress(arguments) => bench::stress(&global, &arguments),
         Action::Run(run) => with_runtime(run::run(&global, run)),
         Action::Call(call) => with_runtime(call::call(&global, call)),
         Action::Plan(plan) => with_runtime(plan::plan(&global, plan)),

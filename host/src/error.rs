@@ -1,5 +1,7 @@
 //! Why a host, a plugin or a call failed.
 
+use std::time::Duration;
+
 use hotcell_policy::{ParseError, PolicyError};
 
 use crate::class::Class;
@@ -133,12 +135,27 @@ pub enum CallError {
     /// No worker could be started for it.
     #[error(transparent)]
     Start(Box<Error>),
+    /// The plugin crashed or failed to start too often, and is not started now.
+    #[error("the plugin is not started{}: {reason}", retry(.retry_after))]
+    Down {
+        /// What happened.
+        reason: String,
+        /// When the next call starts it; `None` for not before it is reloaded.
+        retry_after: Option<Duration>,
+    },
     /// The reply is not the JSON that the caller expects.
     #[error("failed to decode the reply: {0}")]
     Decode(serde_json::Error),
     /// The plugin was unloaded or the host shut down.
     #[error("the host was shut down")]
     HostShutdown,
+}
+
+fn retry(after: &Option<Duration>) -> String {
+    match after {
+        Some(after) => format!(" for another {after:.1?}"),
+        None => " again".to_owned(),
+    }
 }
 
 impl CallError {
@@ -152,6 +169,7 @@ impl CallError {
             CallError::Crashed(exit) => exit.class(),
             CallError::Refused(_) => Class::Refused,
             CallError::Start(error) => error.class(),
+            CallError::Down { .. } => Class::Crashed,
             CallError::HostShutdown | CallError::Cancelled => Class::Interrupted,
         }
     }

@@ -47,6 +47,11 @@ pub enum EventKind {
     Exited(Exit),
     /// A fresh worker replaces one that ended.
     Restarted,
+    /// The plugin crashed or failed to start too often: calls are refused for a while, or until it is reloaded.
+    Quarantined {
+        /// What happened.
+        reason: String,
+    },
     /// Another version has taken the plugin's place.
     Reloaded {
         /// The version before.

@@ -60,6 +60,7 @@ pub use package::BareUse;
 pub use platform::platform;
 pub use plugin::{
     CommandRequest, IncompatibleState, Plugin, ReloadError, ReloadOptions, Reloaded, Request, StateMove,
+    Status,
 };
 pub use prepare::{LoadOptions, Waiting, plan};
 pub use receipt::{Receipt, ReceiptError};

@@ -24,7 +24,7 @@ mod units;
 pub use compile::{compile, compiler_plan};
 pub use error::PolicyError;
 pub use input::ParseError;
-pub use manifest::{Manifest, manifest_schema};
+pub use manifest::{Manifest, RestartMode, RestartPolicy, manifest_schema};
 pub use names::{GrantPath, HostCallName, HostPort, NameError, PackagePath, PluginId, ProfileName};
 pub use plan::{CgroupLimit, Fact, Plan, Topic};
 pub use platform::{Arch, Controller, Platform};

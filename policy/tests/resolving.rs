@@ -180,9 +180,8 @@ fn what_is_not_built_is_refused_by_its_key_and_what_asks_for_nothing_is_not() {
         (r#""permissions": {"terminal": ["terminal.write"]}"#, "permissions.terminal"),
         (r#""config_schema": {"type": "object"}"#, "config_schema"),
         (r#""dependencies": [{"id": "a.b", "version": "^1"}]"#, "dependencies"),
-        (r#""api_contract": {"host_api": "^1"}"#, "api_contract"),
+        (r#""api_contract": {"host_api": "^1"}"#, "api_contract.host_api"),
         (r#""security_policy": {"require_signature": true}"#, "security_policy.require_signature"),
-        (r#""security_policy": {"restart": {"mode": "on-crash"}}"#, "security_policy.restart"),
         (r#""security_policy": {"reload": {"mode": "on-change"}}"#, "security_policy.reload"),
     ] {
         match error_of(resolve(&manifest("dylib", members), &shipped("native-strict"))) {

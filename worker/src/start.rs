@@ -85,7 +85,7 @@ pub trait Runtime: Sized {
     /// What the plugin refused, as [`Step::Load`].
     fn ready(&mut self, started: &Started, link: &mut Link) -> Result<(), Failure>;
 
-    /// Runs one export. The host kills this process if it takes too long.
+    /// Runs one export. The host kills this process if it takes too long; after a trap it is not called again.
     fn call(&mut self, export: &str, input: &Input, link: &mut Link) -> Reply;
 }
 
@@ -177,7 +177,12 @@ fn live<R: Runtime>(inherited: Inherited) -> Result<(), LinkError> {
     loop {
         let Incoming { call, export, input } = link.next_call()?;
         let reply = runtime.call(&export, &input, &mut link);
+        let trapped = matches!(reply.status, ReplyStatus::Trap(_));
         link.reply(call, reply)?;
+        if trapped {
+            // What it has not begun with goes to another worker.
+            return Ok(());
+        }
     }
 }
 

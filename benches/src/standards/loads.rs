@@ -78,6 +78,36 @@ fn load(driven: &Driven, package: &Path, times: &mut Samples) -> Result<(), Fail
     Ok(())
 }
 
+/// Reloads a plugin with its state, again and again.
+pub(super) fn reload(quick: bool, hosts: &Hosts, packages: &Packages) -> Promise {
+    let times = if quick { 5 } else { 50 };
+    let slowest = reloads(hosts, &packages.samples.join("counter"), times);
+    let how = format!("largest of {times} reloads of `counter`, which keeps its count");
+    Promise::new("hot reload", Bound::Milliseconds(2_000), slowest, how)
+}
+
+fn reloads(hosts: &Hosts, package: &Path, times: u32) -> Result<f64, Failure> {
+    let Driven { host, runtime } = hosts.one_thread()?;
+    let plugin = runtime.block_on(host.load(package))?;
+    runtime.block_on(plugin.call_raw("add", b"{\"by\":41}".to_vec()))?;
+    let mut samples = Samples::default();
+    for _ in 0..times {
+        let reloaded = samples.time(|| {
+            let reloaded = runtime.block_on(plugin.reload());
+            reloaded.map_err(|error| Failure::other(error.to_string()))
+        })?;
+        if !matches!(reloaded.states[..], [hotcell::StateMove::Kept(_)]) {
+            return Err(Failure::other(format!("a reload without state: {reloaded:?}")));
+        }
+    }
+    let value = runtime.block_on(plugin.call_raw("value", Vec::new()))?;
+    runtime.block_on(plugin.unload());
+    match String::from_utf8_lossy(&value).contains("41") {
+        true => Ok(samples.largest().unwrap_or_default() as f64),
+        false => Err(Failure::other("the count is lost")),
+    }
+}
+
 /// Loads a component of 18 MB that no cache has, and again when the cache has it.
 pub(super) fn component(hosts: &Hosts) -> [Promise; 2] {
     let [cold, warm] = match cold_and_warm(hosts) {

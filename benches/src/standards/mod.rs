@@ -74,7 +74,7 @@ fn measure(quick: bool, hosts: &Rc<Hosts>, packages: &Packages) -> Vec<Promise> 
     promises.extend(loads::samples(quick, hosts, packages));
     progress.line("an 18 MB component");
     promises.extend(loads::component(hosts));
-    promises.push(Promise::not_built("hot reload", Bound::Milliseconds(2_000)));
+    promises.push(loads::reload(quick, hosts, packages));
     progress.line("memory");
     promises.extend(from_rows(&MEMORY));
     progress.line("host calls");

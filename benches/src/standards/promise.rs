@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::group::Unit;
-use crate::report::figure::{ABSENT, digits, number};
+use crate::report::figure::{digits, number};
 
 /// What a figure has to stay below or above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +63,6 @@ impl Bound {
 enum Verdict {
     Pass,
     Fail,
-    /// hotcell cannot do it yet, so nothing is promised yet.
-    NotBuiltYet,
 }
 
 /// One promise.
@@ -98,21 +96,8 @@ impl Promise {
         Promise { promise, bound: bound.text(), hotcell: text, figure, verdict, how: how.into() }
     }
 
-    /// Something that is promised for later.
-    pub(super) fn not_built(promise: &'static str, bound: Bound) -> Promise {
-        let hotcell = ABSENT.to_owned();
-        Promise {
-            promise,
-            bound: bound.text(),
-            hotcell,
-            figure: None,
-            verdict: Verdict::NotBuiltYet,
-            how: String::new(),
-        }
-    }
-
     pub(super) fn is_kept(&self) -> bool {
-        self.verdict != Verdict::Fail
+        self.verdict == Verdict::Pass
     }
 
     /// One row of the table.
@@ -120,7 +105,6 @@ impl Promise {
         let verdict = match self.verdict {
             Verdict::Pass => "pass",
             Verdict::Fail => "FAIL",
-            Verdict::NotBuiltYet => "not built yet",
         };
         vec![
             self.promise.to_owned(),
@@ -148,13 +132,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_measured_is_not_kept_and_what_is_not_built_is_not_broken() {
+    fn what_cannot_be_measured_is_not_kept() {
         let failed = Promise::new("load", Bound::Milliseconds(1_000), Err(Failure::other("no plugin")), "");
         assert!(!failed.is_kept());
         assert_eq!(failed.cells().join("|"), "load|< 1 s|not measured: no plugin|FAIL|");
-        let later = Promise::not_built("reload", Bound::Milliseconds(2_000));
-        assert!(later.is_kept());
-        assert_eq!(later.cells().join("|"), "reload|< 2 s|–|not built yet|");
         let kept = Promise::new("idle", Bound::PercentBelow(5), Ok(0.25), "x");
         assert_eq!(kept.cells().join("|"), "idle|< 5 %|0.250 %|pass|x");
     }

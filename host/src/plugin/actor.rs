@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use hotcell_policy::RestartMode;
 use hotcell_protocol::Evidence;
 use hotcell_protocol::ReplyStatus;
 use tokio::sync::{mpsc, watch};
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 
 use super::call::{Answered, Call, Outcome, outcome};
 use super::exchange::{Exchange, Look, Parting, Place, Swapped, Trouble};
+use super::restarts::{Down, Restarts};
 use super::steward::{Custody, Order, Probation, Succession};
 use super::version::{Current, Version};
 use super::wait::answer;
@@ -42,6 +44,7 @@ pub(super) struct Common {
     pub(super) command: bool,
     pub(super) current: Arc<Current>,
     pub(super) custody: Arc<Custody>,
+    pub(super) restarts: Arc<Restarts>,
     pub(super) exchange: Arc<Exchange>,
     pub(super) orders: mpsc::UnboundedSender<Order>,
     pub(super) closing: Closing,
@@ -56,6 +59,8 @@ pub(super) struct Actor {
     seat: usize,
     worker: Option<Worker>,
     generation: u32,
+    /// A worker crashed whose place is to be taken at once.
+    eager: bool,
     /// A worker that is to take the seat.
     successor: Option<Box<Succession>>,
     successions: mpsc::UnboundedReceiver<Box<Succession>>,
@@ -87,7 +92,16 @@ impl Actor {
         successions: mpsc::UnboundedReceiver<Box<Succession>>,
     ) -> Result<Actor, Error> {
         let alive = common.shared.alive()?;
-        Ok(Actor { common, seat, worker: None, generation: 0, successor: None, successions, _alive: alive })
+        Ok(Actor {
+            common,
+            seat,
+            worker: None,
+            generation: 0,
+            eager: false,
+            successor: None,
+            successions,
+            _alive: alive,
+        })
     }
 
     /// Serves until the plugin is unloaded or the host shut down.
@@ -150,7 +164,7 @@ impl Actor {
         if let Some(succession) = self.successor.take() {
             self.succeed(*succession).await;
         }
-        while self.common.exchange.wants_worker(self.seat) {
+        while self.common.exchange.wants_worker(self.seat) || self.is_eager() {
             match self.is_command() {
                 true => self.begin_command().await,
                 false => self.begin_library().await,
@@ -233,13 +247,13 @@ impl Actor {
     }
 
     /// A worker of a version on probation failed: the version before it comes back, here at once.
-    fn fall_back(&mut self, trouble: Option<&Trouble>) {
+    fn fall_back(&mut self, trouble: Option<&Trouble>) -> bool {
         let reason = match trouble {
-            Some(Trouble::Broken(_) | Trouble::Last(_)) => "a worker of it ended",
             Some(Trouble::Deadline) => "a worker of it was killed at a deadline",
-            Some(Trouble::Abandoned) | None => return,
+            Some(trouble) if trouble.is_crash() => "a worker of it ended",
+            _ => return false,
         };
-        let Some(Probation { version, mut parked, .. }) = self.common.custody.fail() else { return };
+        let Some(Probation { version, mut parked, .. }) = self.common.custody.fail() else { return false };
         self.common.current.set(Arc::clone(&version));
         if let Some(worker) = parked.get_mut(self.seat).and_then(Option::take) {
             self.take_seat(worker, &version);
@@ -247,16 +261,39 @@ impl Actor {
         self.common.tell_of_fall_back(&version, reason);
         // Other seats, and what bounds the queue, are the steward's, if it is still there.
         let _ = self.common.orders.send(Order::FallBack(version, parked, self.seat));
+        true
+    }
+
+    /// Whether a worker is to be started though no call waits. Says so once.
+    fn is_eager(&mut self) -> bool {
+        std::mem::take(&mut self.eager) && self.worker.is_none() && !self.common.exchange.is_held()
     }
 
     async fn begin_library(&mut self) {
-        if let Err(error) = self.ensure_worker().await {
-            let error = match error {
-                Error::Shutdown => CallError::HostShutdown,
-                error => CallError::Start(Box::new(error)),
-            };
-            self.common.exchange.fail_oldest(error);
+        let policy = self.common.current.get().prepared.manifest.restart().clone();
+        if let Err(down) = self.common.restarts.permit(&policy, Instant::now()) {
+            return self.common.exchange.fail_oldest(down.into());
         }
+        match self.ensure_worker().await {
+            Ok(()) => self.common.restarts.started(),
+            Err(Error::Shutdown) => self.common.exchange.fail_oldest(CallError::HostShutdown),
+            Err(error) => {
+                let news = self.common.restarts.failed(&policy, Instant::now(), error.to_string());
+                news.into_iter().for_each(|down| self.tell(EventKind::Quarantined { reason: down.reason }));
+                self.common.exchange.fail_oldest(CallError::Start(Box::new(error)));
+            }
+        }
+    }
+
+    /// Counts the end of a worker that was ready.
+    fn count_crash(&mut self, exit: &Exit) {
+        if self.is_command() {
+            return;
+        }
+        let policy = self.common.current.get().prepared.manifest.restart().clone();
+        let news = self.common.restarts.crashed(&policy, Instant::now(), &exit.to_string());
+        self.eager = policy.mode == RestartMode::OnCrash && news.is_none();
+        news.into_iter().for_each(|down| self.tell(EventKind::Quarantined { reason: down.reason }));
     }
 
     /// A command lives for one run.
@@ -330,8 +367,12 @@ impl Actor {
             culprit.into_iter().zip([error]).for_each(|(call, error)| call.end(Err(error)).tell());
             return;
         };
-        self.fall_back(trouble.as_ref());
+        let fell_back = self.fall_back(trouble.as_ref());
+        let cause = trouble.as_ref().map(Trouble::is_crash);
         let (answered, exit) = self.bury(worker, trouble, culprit.as_deref()).await;
+        if !fell_back && cause == Some(true) {
+            self.count_crash(&exit);
+        }
         culprit.into_iter().zip([answered]).for_each(|(call, answered)| call.end(answered).tell());
         for call in others {
             call.end(Err(CallError::Crashed(Box::new(exit.clone())))).tell();
@@ -392,6 +433,13 @@ impl Actor {
         }
         let exit = worker.finish().await;
         (Err(CallError::Crashed(Box::new(exit.clone()))), exit)
+    }
+}
+
+impl From<Down> for CallError {
+    fn from(Down { until, reason, .. }: Down) -> CallError {
+        let retry_after = until.map(|until| until.saturating_duration_since(Instant::now()));
+        CallError::Down { reason, retry_after }
     }
 }
 

@@ -6,6 +6,8 @@ mod clock;
 mod exchange;
 mod hooks;
 mod reload;
+mod restarts;
+mod status;
 mod steward;
 mod version;
 mod wait;
@@ -29,6 +31,8 @@ use actor::{Actor, Closing, Common};
 pub use call::{CommandRequest, Request};
 use exchange::Exchange;
 pub use reload::{IncompatibleState, ReloadError, ReloadOptions, Reloaded, StateMove};
+use restarts::Restarts;
+pub use status::Status;
 use steward::{Order, Steward};
 use version::{Current, Version};
 
@@ -48,6 +52,7 @@ struct Inner {
     command: bool,
     current: Arc<Current>,
     exchange: Arc<Exchange>,
+    restarts: Arc<Restarts>,
     orders: mpsc::UnboundedSender<Order>,
     events: EventSender,
     generation: Arc<AtomicU32>,
@@ -72,6 +77,7 @@ impl Plugin {
             command,
             current: Arc::new(Current::new(Version::new(&shared, prepared))),
             custody: Arc::default(),
+            restarts: Arc::default(),
             orders,
             closing: Closing { plugin: closed, host: shared.closing() },
             generation: Arc::default(),
@@ -211,6 +217,7 @@ impl Common {
             command: self.command,
             current: Arc::clone(&self.current),
             exchange: Arc::clone(&self.exchange),
+            restarts: Arc::clone(&self.restarts),
             orders: self.orders.clone(),
             events: self.shared.surroundings.events.clone(),
             generation: Arc::clone(&self.generation),

@@ -201,13 +201,15 @@ impl Steward {
                 exchange.release(outstanding(&before));
                 return Err(ReloadError::Busy);
             };
-            exchange.release(outstanding(&after));
             if options.probation.is_zero() {
                 tokio::spawn(bury(parked, "a new version has its place"));
             } else {
+                // Before the first call, which may be the one that fails.
                 let (failing, until) = (fingerprint(&after.prepared), Instant::now() + options.probation);
                 self.common.custody.put(Probation { version: before, parked, failing, until });
             }
+            self.common.restarts.forget();
+            exchange.release(outstanding(&after));
         } else if !options.check_only {
             current.set(after);
         }

@@ -35,6 +35,8 @@ enum Fault {
     CrashesOnAdd,
     /// It never ends a call that counts.
     HangsOnAdd,
+    /// It starts only if the host call `test.start` is answered well.
+    AsksToStart,
 }
 
 #[derive(Default, Deserialize)]
@@ -133,8 +135,11 @@ fn health() -> Result<(), &'static str> {
     if sick || has(Fault::Unhealthy) { Err("not today") } else { Ok(()) }
 }
 
-fn configure(config: Config) -> Result<(), &'static str> {
+fn configure(config: Config) -> Result<(), String> {
     *lock(&FAULT) = config.fault;
+    if has(Fault::AsksToStart) {
+        hotcell_plugin::host_call("test.start", &[]).map_err(|error| error.to_string())?;
+    }
     Ok(())
 }
 

@@ -36,7 +36,31 @@ pub struct Manifest {
     config: Option<serde_json::Value>,
     profile: Option<ProfileName>,
     pub(crate) profile_line: usize,
+    restart: RestartPolicy,
     pub(crate) unbuilt: Vec<Unbuilt>,
+}
+
+/// What happens after a crash, as a manifest wants it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RestartPolicy {
+    /// Whether and when a worker is replaced.
+    pub mode: RestartMode,
+    /// Crashes within a minute before no call is taken for a while; `None` for no bound.
+    pub max_restarts: Option<u32>,
+    /// The first pause after a start that failed, in milliseconds; `None` for the host's.
+    pub backoff_ms: Option<u64>,
+}
+
+/// Whether and when a worker that crashed is replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RestartMode {
+    /// Not before the plugin is reloaded.
+    Never,
+    /// With the next call.
+    #[default]
+    OnDemand,
+    /// At once.
+    OnCrash,
 }
 
 impl Manifest {
@@ -93,6 +117,7 @@ impl Manifest {
             config: None,
             profile: Some(profile),
             profile_line: 1,
+            restart: RestartPolicy::default(),
             unbuilt: Vec::new(),
         })
     }
@@ -167,6 +192,11 @@ impl Manifest {
             _ => ProfileName::PURE_COMPUTE,
         };
         self.profile.clone().unwrap_or_else(|| ProfileName::of_shipped(by_runtime))
+    }
+
+    /// What happens after a crash.
+    pub fn restart(&self) -> &RestartPolicy {
+        &self.restart
     }
 
     /// The host calls that are asked for.

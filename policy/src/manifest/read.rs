@@ -3,12 +3,13 @@
 use hotcell_protocol::Runtime;
 
 use super::keys::{KEYS, Kind, children};
-use super::{Located, Manifest, permissions, unbuilt};
+use super::{Located, Manifest, RestartMode, RestartPolicy, permissions, unbuilt};
 use crate::Arch;
 use crate::error::runtime_name;
 use crate::input::{Document, Field, Fields, ParseError, read_json};
 use crate::names::PackagePath;
 use crate::profile::INSTANCES_MAX;
+use crate::units::Duration;
 
 /// Largest configuration, in bytes of JSON without white space.
 const CONFIG_MAX: usize = 24 * 1024;
@@ -59,7 +60,7 @@ pub(super) fn read(document: &Document<'_>) -> Result<Manifest, ParseError> {
     let mut reading = Reading::default();
     let name = text(&fields.required("name")?)?.to_owned();
     let artifact_runtime = read_runtime(&fields)?;
-    let (profile, profile_line) = read_security(&fields, &mut reading)?;
+    let Security { profile, profile_line, restart } = read_security(&fields, &mut reading)?;
     let requests = match fields.optional("permissions") {
         Some(field) => permissions::read(&field, &mut reading)?,
         None => permissions::Requests::default(),
@@ -80,6 +81,7 @@ pub(super) fn read(document: &Document<'_>) -> Result<Manifest, ParseError> {
         config: fields.optional("config").map(|field| read_config(&field)).transpose()?,
         profile,
         profile_line,
+        restart,
         unbuilt: reading.unbuilt,
     })
 }
@@ -196,11 +198,16 @@ fn read_artifacts(field: &Field<'_>) -> Result<Option<PackagePath>, ParseError> 
     Ok(found)
 }
 
-fn read_security(
-    fields: &Fields<'_>,
-    reading: &mut Reading,
-) -> Result<(Option<crate::ProfileName>, usize), ParseError> {
-    let Some(security) = fields.optional("security_policy") else { return Ok((None, 1)) };
+/// What `security_policy` says.
+struct Security {
+    profile: Option<crate::ProfileName>,
+    profile_line: usize,
+    restart: RestartPolicy,
+}
+
+fn read_security(fields: &Fields<'_>, reading: &mut Reading) -> Result<Security, ParseError> {
+    let mut read = Security { profile: None, profile_line: 1, restart: RestartPolicy::default() };
+    let Some(security) = fields.optional("security_policy") else { return Ok(read) };
     let security = table(&security)?;
     if let Some(required) = security.optional("require_signature")
         && required.flag()?
@@ -208,8 +215,28 @@ fn read_security(
         reading.asks_for(&required);
     }
     unbuilt::read_lifecycle(&security, reading)?;
-    match security.optional("profile") {
-        Some(profile) => Ok((Some(profile.parsed()?), profile.line())),
-        None => Ok((None, 1)),
+    if let Some(restart) = security.optional("restart") {
+        read.restart = read_restart(&restart)?;
     }
+    if let Some(profile) = security.optional("profile") {
+        (read.profile, read.profile_line) = (Some(profile.parsed()?), profile.line());
+    }
+    Ok(read)
+}
+
+fn read_restart(field: &Field<'_>) -> Result<RestartPolicy, ParseError> {
+    let fields = table(field)?;
+    let modes = [
+        ("never", RestartMode::Never),
+        ("on-demand", RestartMode::OnDemand),
+        ("on-crash", RestartMode::OnCrash),
+    ];
+    let mode = fields.optional("mode").map(|field| field.choice(&modes)).transpose()?;
+    let most = fields.optional("max_restarts").map(|field| field.integer32(1..=1000)).transpose()?;
+    let backoff = fields.optional("backoff").map(|field| field.parsed::<Duration>()).transpose()?;
+    Ok(RestartPolicy {
+        mode: mode.unwrap_or_default(),
+        max_restarts: most,
+        backoff_ms: backoff.map(|Duration(time)| time),
+    })
 }

@@ -58,14 +58,6 @@ fn read_contract(field: &Field<'_>, reading: &mut Reading) -> Result<(), ParseEr
 }
 
 pub(super) fn read_lifecycle(security: &Fields<'_>, reading: &mut Reading) -> Result<(), ParseError> {
-    if let Some(restart) = security.optional("restart") {
-        let fields = table(&restart)?;
-        fields.optional("max_restarts").map(|field| field.integer(1..=1000)).transpose()?;
-        fields.optional("backoff").map(|field| field.parsed::<Duration>()).transpose()?;
-        if fields.required("mode")?.choice(&[("never", false), ("on-crash", true)])? {
-            reading.asks_for(&restart);
-        }
-    }
     if let Some(reload) = security.optional("reload") {
         let fields = table(&reload)?;
         fields.optional("drain").map(|field| field.parsed::<Duration>()).transpose()?;

@@ -26,7 +26,6 @@ pub struct Component {
     exports: Exports,
     instance: Option<Instance>,
     known: BTreeMap<String, Callable>,
-    fault: Option<Fault>,
 }
 
 /// An export that was called before.
@@ -55,7 +54,7 @@ impl Component {
         let code = link(&component)?;
         let store = guest::store(wasi::context(start)?.build(), start)?;
         let runtime = guest::runtime()?;
-        Ok(Component { runtime, store, code, exports, instance: None, known: BTreeMap::new(), fault: None })
+        Ok(Component { runtime, store, code, exports, instance: None, known: BTreeMap::new() })
     }
 
     pub(crate) fn ready(&mut self, link: &mut Link) -> Result<(), Failure> {
@@ -68,9 +67,6 @@ impl Component {
     }
 
     pub(crate) fn call(&mut self, export: &str, input: &[u8], link: &mut Link) -> Reply {
-        if let Some(fault) = &self.fault {
-            return fault.reply_later();
-        }
         let callable = match self.find(export) {
             Ok(callable) => callable,
             Err(text) => return Reply::text(ReplyStatus::NoSuchExport, text),
@@ -90,7 +86,7 @@ impl Component {
         self.store.data_mut().link.end();
         match outcome {
             Ok(result) => reply(result),
-            Err(fault) => self.fault.insert(fault).reply(),
+            Err(fault) => fault.reply(),
         }
     }
 

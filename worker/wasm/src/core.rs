@@ -26,7 +26,6 @@ pub struct Core {
     store: Store<Guest>,
     program: InstancePre<Guest>,
     running: Option<Running>,
-    fault: Option<Fault>,
 }
 
 /// What only exists once the module is instantiated.
@@ -62,7 +61,7 @@ fn no_export(text: String) -> Outcome {
 
 impl std::fmt::Debug for Core {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Core").field("fault", &self.fault).finish_non_exhaustive()
+        formatter.debug_struct("Core").field("running", &self.running.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -76,7 +75,7 @@ impl Core {
             .map_err(|error| failed(&format!("failed to link the module: {}", Fault::of(&error).text())))?;
         let mut store = Store::new(engine, Guest::new(start));
         store.limiter(|guest| &mut guest.budget);
-        Ok(Core { store, program, running: None, fault: None })
+        Ok(Core { store, program, running: None })
     }
 
     pub(crate) fn ready(&mut self, started: &Started, link: &mut Link) -> Result<(), Failure> {
@@ -144,15 +143,12 @@ impl Core {
     }
 
     pub(crate) fn call(&mut self, export: &str, input: &[u8], link: &mut Link) -> Reply {
-        if let Some(fault) = &self.fault {
-            return fault.reply_later();
-        }
         self.store.data_mut().link.begin(link);
         let outcome = self.dispatch(export, input);
         self.store.data_mut().link.end();
         match outcome {
             Outcome::Returned(reply) => reply,
-            Outcome::Trapped(fault) => self.fault.insert(fault).reply(),
+            Outcome::Trapped(fault) => fault.reply(),
         }
     }
 

@@ -50,12 +50,6 @@ impl Fault {
     pub(crate) fn reply(&self) -> Reply {
         Reply::text(ReplyStatus::Trap(self.kind), self.text.clone())
     }
-
-    /// The answer to every later call.
-    pub(crate) fn reply_later(&self) -> Reply {
-        let text = format!("the plugin trapped in an earlier call: {}", self.text);
-        Reply::text(ReplyStatus::Trap(self.kind), printable(&text))
-    }
 }
 
 fn kind(error: &wasmtime::Error) -> TrapKind {

@@ -83,6 +83,13 @@ pub(in crate::plugin) enum Trouble {
     Last(Reply),
 }
 
+impl Trouble {
+    /// Whether the worker is to blame, and not who called it.
+    pub(in crate::plugin) fn is_crash(&self) -> bool {
+        matches!(self, Trouble::Broken(_) | Trouble::Last(_) | Trouble::Deadline)
+    }
+}
+
 impl Seat {
     pub(super) fn fail(&mut self, trouble: Trouble) {
         self.trouble.get_or_insert(trouble);

@@ -91,6 +91,16 @@ impl Exchange {
         Swapped::Done(before.map(|serving| serving.line))
     }
 
+    /// Whether calls are held.
+    pub(in crate::plugin) fn is_held(&self) -> bool {
+        self.state().held
+    }
+
+    /// Whether no call is taken any more.
+    pub(in crate::plugin) fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
     /// Whether a sound worker is in a seat.
     pub(in crate::plugin) fn is_served(&self, index: usize) -> bool {
         let state = self.state();
