@@ -65,6 +65,9 @@ pub(crate) enum Action {
     Run(Run),
     /// Call one export of a plugin and print its reply
     Call(Call),
+    /// Try whether a new version of a plugin would take the place of an old one, with its state
+    #[command(after_help = RELOAD)]
+    Reload(Reload),
     /// Print the effective plan: everything that a plugin may do here, and why
     Plan(Plan),
     /// What a reviewer asks of a profile: its widest plan, why something is allowed, what differs, what looks wrong
@@ -90,6 +93,11 @@ One run takes samples of every row in turn, in rounds: the floors of this machin
 alternatives (with --peers) and hotcell. Compare ratios, not times; docs/benchmarks.md says what each row is. It uses folders
 of its own under the temporary folder, and the sample plugins of the repository, so run it there: scripts/bench builds all
 that it needs. No figure makes it fail, but for --standards, which exits 1 where a promise is not kept.";
+
+/// What `reload` does.
+const RELOAD: &str = "\
+Starts the old version, starts the new one beside it, asks it for its health, and moves the state that the old one has after its
+start. Nothing is changed. Applications reload with Plugin::reload; docs/lifecycle.md says how.";
 
 /// What `stress` does.
 const STRESS: &str = "\
@@ -132,6 +140,26 @@ pub(crate) struct Call {
     #[arg(long, value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
     /// Print a machine-readable envelope: outcome, reply, duration, exit
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reload {
+    /// The package of the version that runs
+    pub(crate) old: PathBuf,
+    /// The package of the new version
+    pub(crate) new: PathBuf,
+    /// Only try it. Required: there is no host of this command that goes on running
+    #[arg(long, required = true)]
+    pub(crate) check: bool,
+    /// Let the new version do more than the old one may
+    #[arg(long)]
+    pub(crate) may_widen: bool,
+    /// Start the new version without a state that it does not take
+    #[arg(long)]
+    pub(crate) drop_state: bool,
+    /// Print what would come of it as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -1,4 +1,4 @@
-//! The `hotcell` command: run, call, plan, profile, receipt, doctor, bench, stress.
+//! The `hotcell` command: run, call, reload, plan, profile, receipt, doctor, bench, stress.
 //!
 //! It holds no mechanism of its own: everything goes through the `hotcell` library, as any application would. It passes
 //! no terminal descriptor to a plugin; `run` pumps bytes.
@@ -17,6 +17,7 @@ mod profile;
 mod profile_args;
 mod profile_test;
 mod receipt;
+mod reload;
 mod run;
 
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Action::Stress(arguments) => bench::stress(&global, &arguments),
         Action::Run(run) => with_runtime(run::run(&global, run)),
         Action::Call(call) => with_runtime(call::call(&global, call)),
+        Action::Reload(arguments) => with_runtime(reload::reload(&global, arguments)),
         Action::Plan(plan) => with_runtime(plan::plan(&global, plan)),
         Action::Receipt { action } => with_runtime(receipt::receipt(&global, action)),
         Action::Profile(profile) => profile::profile(&global, profile),

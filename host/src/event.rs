@@ -47,6 +47,21 @@ pub enum EventKind {
     Exited(Exit),
     /// A fresh worker replaces one that ended.
     Restarted,
+    /// A worker took over the state that was kept of the one before.
+    StateRestored {
+        /// Its size.
+        bytes: usize,
+    },
+    /// A worker did not take over a state that was kept, or ended when it was given: that state is forgotten.
+    StateRefused {
+        /// Why.
+        reason: String,
+    },
+    /// A state was not kept when it should have been. The one that was kept before stays.
+    CheckpointFailed {
+        /// Why.
+        reason: String,
+    },
     /// The plugin crashed or failed to start too often: calls are refused for a while, or until it is reloaded.
     Quarantined {
         /// What happened.

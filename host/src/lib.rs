@@ -17,6 +17,7 @@ mod broker;
 mod budget;
 mod builder;
 mod cgroup;
+mod checkpoint;
 mod class;
 mod compile;
 mod doctor;
@@ -48,6 +49,7 @@ mod worker;
 
 pub use broker::{HostCallContext, HostCallResult};
 pub use builder::HostBuilder;
+pub use checkpoint::Checkpoint;
 pub use class::Class;
 pub use doctor::{Doctor, Layer, LayerStatus, ProfileStatus, doctor};
 pub use error::{CallError, Error};
@@ -59,8 +61,8 @@ pub use hotcell_protocol::{Evidence, Runtime, Step, TrapKind};
 pub use package::BareUse;
 pub use platform::platform;
 pub use plugin::{
-    CommandRequest, IncompatibleState, Plugin, ReloadError, ReloadOptions, Reloaded, Request, StateMove,
-    Status,
+    CheckpointError, CommandRequest, IncompatibleState, Plugin, ReloadError, ReloadOptions, Reloaded,
+    Request, StateMove, Status,
 };
 pub use prepare::{LoadOptions, Waiting, plan};
 pub use receipt::{Receipt, ReceiptError};

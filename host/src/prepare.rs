@@ -7,6 +7,7 @@ use std::time::Duration;
 use hotcell_policy::{Manifest, Plan, Platform, Profile, compile, resolve};
 use hotcell_protocol::{Description, Image, Runtime};
 
+use crate::checkpoint::Checkpoint;
 use crate::compile::blocking;
 use crate::error::Error;
 use crate::host::Shared;
@@ -29,6 +30,9 @@ pub struct LoadOptions {
     /// Workers that wait, confined but without any of the plugin's code run, so that a start or the end of another worker
     /// costs only the rest of a launch. Each is a process. Of no meaning for a command.
     pub spares: usize,
+    /// When the plugin's state is kept, to be taken over by the worker that replaces one that crashed. Of no meaning for a
+    /// command.
+    pub checkpoint: Checkpoint,
 }
 
 /// How a caller and a worker that have nothing to do wait for each other.

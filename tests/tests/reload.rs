@@ -12,7 +12,7 @@ use hotcell::{
     CallError, Class, EventKind, Events, Host, IncompatibleState, Plugin, ReloadError, ReloadOptions,
     StateMove,
 };
-use hotcell_tests::{Folders, fixture, package};
+use hotcell_tests::{Folders, command, fixture, package};
 use serde_json::{Value, json};
 
 mod common;
@@ -405,4 +405,31 @@ async fn a_version_that_lasts_stays_and_the_old_one_ends() {
     assert_eq!(notebook.add().await.expect("it is started anew"), 1);
     assert_eq!(notebook.plugin.version(), "0.2.0");
     notebook.finish().await;
+}
+
+#[test]
+fn the_command_tries_a_reload_and_says_what_would_come_of_it() {
+    let folders = Folders::new();
+    let old = write(&folders, KINDS[0], "0.1.0", json!({}));
+    let try_it = |more: Value, arguments: &[&str]| {
+        let other = Folders::new();
+        let new = write(&other, KINDS[0], "0.2.0", more);
+        let mut command = command::command(&folders);
+        command::run(command.arg("reload").arg("--check").args(arguments).arg(&old).arg(&new))
+    };
+    let good = try_it(json!({}), &[]);
+    assert_eq!(good.code, Some(0), "{good:?}");
+    assert!(
+        good.out.starts_with("0.1.0 -> 0.2.0: would be taken, ") && good.out.contains("bytes of state"),
+        "{good:?}"
+    );
+    let read: Value = serde_json::from_str(&try_it(json!({}), &["--json"]).out).expect("JSON");
+    assert_eq!((read["from"].as_str(), read["to"].as_str()), (Some("0.1.0"), Some("0.2.0")));
+    let refused = try_it(fault("takes-not"), &[]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains("does not take the state"), "{refused:?}");
+    assert_eq!(try_it(fault("takes-not"), &["--drop-state"]).code, Some(0));
+    let more = json!({ "permissions": { "host_calls": ["log"] } });
+    assert_eq!(try_it(more.clone(), &[]).code, Some(3), "it may do more");
+    assert_eq!(try_it(more, &["--may-widen"]).code, Some(0));
 }

@@ -9,16 +9,19 @@ use std::time::Duration;
 
 use hotcell_policy::RestartMode;
 use hotcell_protocol::Evidence;
-use hotcell_protocol::ReplyStatus;
+use hotcell_protocol::{ReplyStatus, hook};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::call::{Answered, Call, Outcome, outcome};
+use super::errand::{ask, bury, state_input};
 use super::exchange::{Exchange, Look, Parting, Place, Swapped, Trouble};
 use super::restarts::{Down, Restarts};
 use super::steward::{Custody, Order, Probation, Succession};
 use super::version::{Current, Version};
 use super::wait::answer;
+use crate::checkpoint::Checkpoints;
+use crate::compile::blocking;
 use crate::error::{CallError, Error};
 use crate::event::EventKind;
 use crate::exit::{Exit, ExitCause, Limit};
@@ -45,6 +48,8 @@ pub(super) struct Common {
     pub(super) current: Arc<Current>,
     pub(super) custody: Arc<Custody>,
     pub(super) restarts: Arc<Restarts>,
+    /// `None` for a plugin that keeps none.
+    pub(super) checkpoints: Option<Arc<Checkpoints>>,
     pub(super) exchange: Arc<Exchange>,
     pub(super) orders: mpsc::UnboundedSender<Order>,
     pub(super) closing: Closing,
@@ -197,9 +202,34 @@ impl Actor {
     /// Starts a worker and seats it.
     pub(super) async fn ensure_worker(&mut self) -> Result<(), Error> {
         let version = self.common.current.get();
-        let worker = self.start(&version, Vec::new(), CommandIo::default()).await?;
+        let worker = self.start_with_state(&version).await?;
         self.take_seat(worker, &version);
         Ok(())
+    }
+
+    /// A worker with the newest state that was kept and that it takes, or without.
+    async fn start_with_state(&mut self, version: &Version) -> Result<Worker, Error> {
+        let mut worker = self.start(version, Vec::new(), CommandIo::default()).await?;
+        let Some(checkpoints) = self.common.checkpoints.clone() else { return Ok(worker) };
+        let (reader, seat) = (Arc::clone(&checkpoints), self.seat);
+        for kept in blocking(move || Ok(reader.kept(seat))).await? {
+            let input = state_input(kept.version, &kept.state);
+            let reason = match ask(&self.common, worker, version, hook::STATE_LOAD, input).await {
+                Ok((sound, Ok(_))) => {
+                    self.tell(EventKind::StateRestored { bytes: kept.state.len() });
+                    return Ok(sound);
+                }
+                Ok((unsound, Err(error))) => {
+                    bury(vec![Some(unsound)], "it does not take the state that was kept").await;
+                    error.to_string()
+                }
+                Err(exit) => exit.to_string(),
+            };
+            self.tell(EventKind::StateRefused { reason });
+            checkpoints.forget(&kept);
+            worker = self.start(version, Vec::new(), CommandIo::default()).await?;
+        }
+        Ok(worker)
     }
 
     fn take_seat(&mut self, mut worker: Worker, version: &Version) {

@@ -3,6 +3,7 @@
 mod actor;
 mod call;
 mod clock;
+mod errand;
 mod exchange;
 mod hooks;
 mod reload;
@@ -20,6 +21,7 @@ use hotcell_protocol::{Evidence, Runtime};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{mpsc, watch};
 
+use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::compile::blocking;
 use crate::error::{CallError, Error};
 use crate::event::{EventKind, EventSender};
@@ -30,7 +32,7 @@ use crate::receipt::{self, Receipt};
 use actor::{Actor, Closing, Common};
 pub use call::{CommandRequest, Request};
 use exchange::Exchange;
-pub use reload::{IncompatibleState, ReloadError, ReloadOptions, Reloaded, StateMove};
+pub use reload::{CheckpointError, IncompatibleState, ReloadError, ReloadOptions, Reloaded, StateMove};
 use restarts::Restarts;
 pub use status::Status;
 use steward::{Order, Steward};
@@ -70,6 +72,16 @@ impl Plugin {
         let exchange = Exchange::new(seats, limits.outstanding, command, prepared.blueprint.spin);
         let (closing, closed) = watch::channel(false);
         let (evidence, seen) = watch::channel(None);
+        let checkpoints = match prepared.options.checkpoint {
+            Checkpoint::Never => None,
+            _ if command => None,
+            _ => {
+                let (places, limit) = (Arc::clone(&shared.surroundings.places), limits.state);
+                let id = prepared.manifest.id().as_str().to_owned();
+                let opened = blocking(move || Checkpoints::open(places.state(), &id, limit));
+                Some(Arc::new(opened.await?))
+            }
+        };
         let (orders, ordered) = mpsc::unbounded_channel();
         let common = Common {
             number: shared.next_plugin(),
@@ -78,6 +90,7 @@ impl Plugin {
             current: Arc::new(Current::new(Version::new(&shared, prepared))),
             custody: Arc::default(),
             restarts: Arc::default(),
+            checkpoints,
             orders,
             closing: Closing { plugin: closed, host: shared.closing() },
             generation: Arc::default(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::Plugin;
@@ -57,7 +58,7 @@ impl Default for ReloadOptions {
 }
 
 /// A reload that went well.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reloaded {
     /// The version of the manifest before.
     pub from: String,
@@ -68,7 +69,8 @@ pub struct Reloaded {
 }
 
 /// What became of the state of one worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum StateMove {
     /// The old version saves none, or no worker of it was there.
     None,
@@ -108,6 +110,23 @@ pub enum ReloadError {
     /// A worker could not be exchanged: it was busy, or ended meanwhile.
     #[error("a worker could not be exchanged: it had no quiet moment")]
     Busy,
+    /// The host was shut down, or the plugin unloaded.
+    #[error("the host was shut down")]
+    Shutdown,
+}
+
+/// Why a state was not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The plugin was loaded without checkpoints.
+    #[error("the plugin was loaded without checkpoints: LoadOptions::checkpoint")]
+    Off,
+    /// The plugin did not save it.
+    #[error("the plugin did not save its state: {0}")]
+    NotSaved(CallError),
+    /// It could not be written.
+    #[error(transparent)]
+    Disk(Error),
     /// The host was shut down, or the plugin unloaded.
     #[error("the host was shut down")]
     Shutdown,
@@ -166,5 +185,17 @@ impl Plugin {
         let order = Order::Reload(Box::new(options), done);
         self.inner.orders.send(order).map_err(|_| ReloadError::Shutdown)?;
         result.await.unwrap_or(Err(ReloadError::Shutdown))
+    }
+
+    /// Keeps the state of each worker, on the disk: a worker that replaces one that crashed takes it over, and so does a
+    /// plugin of this id that is loaded later with checkpoints. Returns the bytes of state.
+    ///
+    /// # Errors
+    /// The plugin was loaded without checkpoints or does not save its state, or the disk is full. The states that were kept
+    /// before stay.
+    pub async fn checkpoint(&self) -> Result<usize, CheckpointError> {
+        let (done, result) = oneshot::channel();
+        self.inner.orders.send(Order::Checkpoint(done)).map_err(|_| CheckpointError::Shutdown)?;
+        result.await.unwrap_or(Err(CheckpointError::Shutdown))
     }
 }

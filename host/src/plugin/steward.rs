@@ -8,20 +8,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hotcell_protocol::hook;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::actor::{Common, bring_up};
-use super::call::{Call, Outcome, outcome, serves_on};
+use super::call::{Call, Outcome};
+use super::errand::{ask, bury, chain, state_input};
 use super::exchange::Pinned;
-use super::reload::{IncompatibleState, ReloadError, ReloadOptions, Reloaded, StateMove};
+use super::reload::{CheckpointError, IncompatibleState, ReloadError, ReloadOptions, Reloaded, StateMove};
 use super::version::Version;
+use crate::checkpoint::Checkpoint;
+use crate::compile::blocking;
 use crate::error::{CallError, Error};
 use crate::event::EventKind;
-use crate::exit::{Exit, ExitCause, Limit};
+use crate::exit::Limit;
 use crate::host::Alive;
 use crate::package::artifact::Sha;
 use crate::prepare::{Prepared, prepare};
-use crate::reentry::Chain;
 use crate::stdio::CommandIo;
 use crate::text::escape;
 use crate::worker::Worker;
@@ -34,6 +36,8 @@ const PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
 pub(super) enum Order {
     /// Another version.
     Reload(Box<ReloadOptions>, oneshot::Sender<Result<Reloaded, ReloadError>>),
+    /// Keep the state of every worker.
+    Checkpoint(oneshot::Sender<Result<usize, CheckpointError>>),
     /// The version that was parked, in every seat where a worker of the one that failed may still be.
     FallBack(Arc<Version>, Vec<Option<Worker>>, usize),
 }
@@ -101,6 +105,19 @@ fn fingerprint(prepared: &Prepared) -> Fingerprint {
     (*digest, format!("{} {}", manifest.version(), blueprint.config.as_deref().unwrap_or_default()))
 }
 
+/// When states were last kept, and how many calls had ended by then.
+#[derive(Clone, Copy)]
+struct Kept {
+    at: Instant,
+    calls: u64,
+}
+
+impl Kept {
+    fn now(common: &Common) -> Kept {
+        Kept { at: Instant::now(), calls: common.exchange.ended() }
+    }
+}
+
 /// One plugin's steward.
 pub(super) struct Steward {
     common: Common,
@@ -122,12 +139,19 @@ impl Steward {
         let mut closing = self.common.closing.clone();
         let said = closing.said();
         tokio::pin!(said);
+        let mut kept = Kept::now(&self.common);
         loop {
             let turn = async {
                 tokio::select! {
                     biased;
                     order = orders.recv() => self.serve(order?).await,
                     () = over(self.common.custody.until()) => self.end_probation().await,
+                    () = self.checkpoint_is_due(kept) => {
+                        if let Err(error) = self.checkpoint().await {
+                            self.common.tell(EventKind::CheckpointFailed { reason: error.to_string() });
+                        }
+                        kept = Kept::now(&self.common);
+                    }
                 }
                 Some(())
             };
@@ -152,8 +176,53 @@ impl Steward {
                 // Whoever asked may have left.
                 let _ = done.send(result);
             }
+            Order::Checkpoint(done) => {
+                // Whoever asked may have left.
+                let _ = done.send(self.checkpoint().await);
+            }
             Order::FallBack(version, parked, settled) => self.fall_back(version, parked, Some(settled)).await,
         }
+    }
+
+    /// Completes when the state is to be kept again. Safe to cancel.
+    async fn checkpoint_is_due(&self, last: Kept) {
+        let exchange = &self.common.exchange;
+        match self.common.current.get().prepared.options.checkpoint {
+            Checkpoint::Never | Checkpoint::OnRequest => std::future::pending().await,
+            Checkpoint::Calls(calls) => exchange.until_ended(last.calls + u64::from(calls.max(1))).await,
+            Checkpoint::Every(time) => {
+                sleep_until(last.at + time).await;
+                exchange.until_ended(last.calls + 1).await;
+            }
+        }
+    }
+
+    /// Keeps the state of every worker. Returns its bytes, of all together.
+    async fn checkpoint(&self) -> Result<usize, CheckpointError> {
+        let Some(checkpoints) = &self.common.checkpoints else { return Err(CheckpointError::Off) };
+        let mut bytes = 0;
+        for seat in 0..self.seats.len() {
+            let version = self.common.current.get();
+            let saved = self.save(seat, &version, Instant::now() + self.call_time()).await;
+            let state = match saved {
+                Ok(Some(state)) => state,
+                Ok(None) => continue,
+                Err(ReloadError::NotSaved(error)) => return Err(CheckpointError::NotSaved(error)),
+                Err(_) => return Err(CheckpointError::Shutdown),
+            };
+            if !Arc::ptr_eq(&version, &self.common.current.get()) {
+                // Rolled back meanwhile: nobody can tell whose state it is.
+                continue;
+            }
+            bytes += state.len();
+            let (checkpoints, number) = (Arc::clone(checkpoints), version.prepared.manifest.state_version());
+            let kept = blocking(move || {
+                let kept = checkpoints.save(seat, number, &state);
+                kept.map_err(|source| Error::io("keep a plugin's state", source))
+            });
+            kept.await.map_err(CheckpointError::Disk)?;
+        }
+        Ok(bytes)
     }
 
     async fn reload(&self, options: ReloadOptions) -> Result<Reloaded, ReloadError> {
@@ -250,7 +319,8 @@ impl Steward {
     /// A worker of the new version that says that it can serve, or has no function to say so.
     async fn start_healthy(&self, version: &Arc<Version>) -> Result<Worker, ReloadError> {
         let worker = self.start(version).await?;
-        let (worker, healthy) = self.ask(worker, version, hook::HEALTH, Vec::new()).await?;
+        let (worker, healthy) =
+            ask(&self.common, worker, version, hook::HEALTH, Vec::new()).await.map_err(ReloadError::Ended)?;
         match healthy {
             Ok(_) | Err(CallError::NoSuchExport(_)) => Ok(worker),
             Err(error) => {
@@ -266,48 +336,6 @@ impl Steward {
         let blueprint = &version.prepared.blueprint;
         let failed = started.map_err(|failed| failed.into_error(&blueprint.plugin, &blueprint.subject));
         failed.map(|(worker, _)| worker).map_err(ReloadError::Start)
-    }
-
-    /// Calls a worker that has no seat yet. It comes back unless it ended.
-    async fn ask(
-        &self,
-        mut worker: Worker,
-        version: &Version,
-        export: &str,
-        input: Vec<u8>,
-    ) -> Result<(Worker, Result<Vec<u8>, CallError>), ReloadError> {
-        let limits = &version.prepared.plan.orders.limits;
-        let deadline = Instant::now() + std::time::Duration::from_millis(limits.call_ms);
-        let call = Arc::new(Call::pinned(export, input, deadline, self.chain()));
-        let replied = match timeout_at(deadline, worker.call(call, &version.broker)).await {
-            Ok(replied) => replied,
-            Err(_) => {
-                worker.kill(ExitCause::Deadline);
-                return Err(ReloadError::Ended(worker.finish().await));
-            }
-        };
-        match replied {
-            Ok(reply) if serves_on(reply.status) => {
-                let bytes = outcome(reply).map(|outcome| match outcome {
-                    Outcome::Reply(bytes, _) => bytes,
-                    Outcome::Exited(_) => Vec::new(),
-                });
-                Ok((worker, bytes))
-            }
-            Ok(reply) => {
-                let text = escape(&reply.payload);
-                worker.kill(ExitCause::KilledByHost(format!("it ended in {export}: {text}")));
-                Err(ReloadError::Ended(worker.finish().await))
-            }
-            Err(broken) => {
-                worker.condemn(broken).await;
-                Err(ReloadError::Ended(worker.finish().await))
-            }
-        }
-    }
-
-    fn chain(&self) -> Chain {
-        Chain::default().with(self.common.number)
     }
 
     /// Has each worker save its state, and its successor take it. `next` holds the successors, less those that ended.
@@ -327,13 +355,12 @@ impl Steward {
             };
             let Some(worker) = successor.take() else { continue };
             let size = state.len();
-            let mut input = before.prepared.manifest.state_version().to_le_bytes().to_vec();
-            input.extend(state);
+            let input = state_input(before.prepared.manifest.state_version(), &state);
             let limits = &after.prepared.plan.orders.limits;
             let (worker, taken) = if size as u64 > limits.state || input.len() as u64 > limits.message {
                 (worker, Err(too_large(size, limits.state.min(limits.message))))
             } else {
-                self.ask(worker, after, hook::STATE_LOAD, input).await?
+                ask(&self.common, worker, after, hook::STATE_LOAD, input).await.map_err(ReloadError::Ended)?
             };
             match taken {
                 Ok(_) => {
@@ -379,7 +406,7 @@ impl Steward {
 
     /// Runs a hook in one seat, behind the calls that its worker has.
     async fn run_pinned(&self, seat: usize, export: &str, deadline: Instant) -> Result<Vec<u8>, CallError> {
-        let call = Arc::new(Call::pinned(export, Vec::new(), deadline, self.chain()));
+        let call = Arc::new(Call::pinned(export, Vec::new(), deadline, chain(&self.common)));
         loop {
             match self.common.exchange.pin(seat, &call) {
                 Pinned::Delivered => break,
@@ -494,16 +521,6 @@ fn too_large(size: usize, limit: u64) -> CallError {
 
 fn outstanding(version: &Version) -> u32 {
     version.prepared.plan.orders.limits.outstanding
-}
-
-/// Ends workers that have no calls.
-async fn bury(workers: Vec<Option<Worker>>, why: &'static str) {
-    for worker in workers.iter().flatten() {
-        worker.kill(ExitCause::KilledByHost(why.to_owned()));
-    }
-    for worker in workers.into_iter().flatten() {
-        let _: Exit = worker.finish().await;
-    }
 }
 
 /// Completes at a time; never if there is none.

@@ -7,6 +7,7 @@
 //! Delivered calls that the worker has not begun with can be taken back exactly: when their deadline passes, when their
 //! caller gives up, and when the worker ends, in which case they move to the next one.
 
+mod ended;
 mod ending;
 mod replies;
 mod seat;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 
 use super::call::Call;
 use crate::error::CallError;
+use ended::Ended;
 pub(super) use replies::{HostCall, Lead, Look};
 use seat::Seat;
 pub(super) use seat::Trouble;
@@ -41,6 +43,7 @@ pub(super) struct Exchange {
     told: Vec<Notify>,
     /// The clock has to be set anew.
     pub(super) clock: Notify,
+    ended: Ended,
     /// A command's worker serves one call, which its actor delivers.
     command: bool,
     pub(super) spin: Duration,
@@ -50,7 +53,14 @@ impl Exchange {
     pub(super) fn new(seats: usize, capacity: u32, command: bool, spin: Duration) -> Exchange {
         let state = State::new(seats, usize::try_from(capacity).unwrap_or(usize::MAX));
         let told = (0..seats).map(|_| Notify::new()).collect();
-        Exchange { state: Mutex::new(state), told, clock: Notify::new(), command, spin }
+        Exchange {
+            state: Mutex::new(state),
+            told,
+            clock: Notify::new(),
+            ended: Ended::default(),
+            command,
+            spin,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

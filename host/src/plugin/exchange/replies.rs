@@ -74,6 +74,7 @@ impl Exchange {
         }
         drop(state);
         waker.iter().for_each(Waker::wake);
+        self.ended.add(ended.len());
         ended.into_iter().for_each(Ending::tell);
         look
     }
