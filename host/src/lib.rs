@@ -62,7 +62,7 @@ pub use package::BareUse;
 pub use platform::platform;
 pub use plugin::{
     CheckpointError, CommandRequest, IncompatibleState, Plugin, ReloadError, ReloadOptions, Reloaded,
-    Request, StateMove, Status,
+    Request, StateMove, Status, Watching,
 };
 pub use prepare::{LoadOptions, Waiting, plan};
 pub use receipt::{Receipt, ReceiptError};

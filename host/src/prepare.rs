@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::host::Shared;
 use crate::identity::Identity;
 use crate::package::artifact::{Sealed, Sha};
-use crate::package::{BareUse, Package, find_profile};
+use crate::package::{BareUse, Fingerprint, Package, find_profile};
 use crate::spares::Spares;
 use crate::violation::Adviser;
 use crate::worker::Blueprint;
@@ -79,6 +79,14 @@ pub(crate) struct Prepared {
     pub(crate) profile_text: String,
     /// Of the package's artifact.
     pub(crate) digest: Sha,
+    manifest_digest: Sha,
+}
+
+impl Prepared {
+    /// What tells it apart from other versions.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint { manifest: self.manifest_digest, artifact: self.digest }
+    }
 }
 
 /// The plan for what a path names, on this machine, without starting a process.
@@ -102,7 +110,7 @@ pub(crate) async fn prepare(
     let bare_use = options.bare_use;
     let (package, plan, artifact) =
         blocking(move || read(&from, bare_use, &opener.profiles, &opener.platform)).await?;
-    let Package { manifest, folder, bare, .. } = package;
+    let Package { manifest, folder, bare, manifest_digest, .. } = package;
     let digest = artifact.digest;
     let native = manifest.runtime() == Some(Runtime::Native);
     let Measured { manifest, plan, artifact, description } = if native {
@@ -132,7 +140,18 @@ pub(crate) async fn prepare(
     let kept = if plan.orders.runtime == Runtime::Command { 0 } else { options.spares };
     let spares = Spares::keep(kept, first, shared, &blueprint)?;
     let plan = Arc::new(plan);
-    Ok(Prepared { path, options, manifest, plan, description, blueprint, spares, profile_text, digest })
+    Ok(Prepared {
+        path,
+        options,
+        manifest,
+        plan,
+        description,
+        blueprint,
+        spares,
+        profile_text,
+        digest,
+        manifest_digest,
+    })
 }
 
 /// Everything that blocks on a file system. Plans first, where the manifest says enough, so that what nothing grants

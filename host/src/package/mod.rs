@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use hotcell_policy::{Manifest, Profile};
 use hotcell_protocol::Runtime;
+use sha2::{Digest, Sha256};
 
 use crate::error::Error;
-use artifact::Sealed;
+use artifact::{Sealed, Sha};
 
 /// The manifest's file name.
 const MANIFEST: &str = "manifest.json";
@@ -36,6 +37,13 @@ pub enum BareUse {
     Command,
 }
 
+/// What tells versions of a package apart: the digests of manifest and artifact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Fingerprint {
+    pub(crate) manifest: Sha,
+    pub(crate) artifact: Sha,
+}
+
 /// A package that was found and whose manifest was read. Its artifact was not looked at.
 #[derive(Debug)]
 pub(crate) struct Package {
@@ -44,6 +52,8 @@ pub(crate) struct Package {
     pub(crate) folder: Option<PathBuf>,
     opened: OwnedFd,
     artifact: String,
+    /// Digest of the manifest's text; of nothing for a bare artifact.
+    pub(crate) manifest_digest: Sha,
     /// A bare `.wasm` says by its content whether it is a core module or a component.
     pub(crate) bare: bool,
 }
@@ -78,7 +88,8 @@ impl Package {
         let text = read_bounded(&name, beneath::file(opened.as_fd(), manifest)?, Manifest::MAX_BYTES)?;
         let manifest = Manifest::parse(&name, &text)?;
         let artifact = manifest.artifact().as_str().to_owned();
-        Ok(Package { manifest, folder: Some(folder), opened, artifact, bare: false })
+        let manifest_digest = Sha256::digest(&text).into();
+        Ok(Package { manifest, folder: Some(folder), opened, artifact, manifest_digest, bare: false })
     }
 
     fn bare(
@@ -99,12 +110,19 @@ impl Package {
         };
         let manifest = Manifest::bare(name, *runtime, profile)?;
         let opened = beneath::folder(folder)?;
-        Ok(Package { manifest, folder: None, opened, artifact: name.to_owned(), bare: true })
+        let (artifact, manifest_digest) = (name.to_owned(), Sha256::digest([]).into());
+        Ok(Package { manifest, folder: None, opened, artifact, manifest_digest, bare: true })
     }
 
     /// Copies the artifact into sealed memory. Blocks on its file system.
     pub(crate) fn artifact(&self) -> Result<Sealed, Error> {
         Sealed::copy(&self.artifact, beneath::file(self.opened.as_fd(), &self.artifact)?)
+    }
+
+    /// What it is now. Blocks on its file system.
+    pub(crate) fn fingerprint(&self) -> Result<Fingerprint, Error> {
+        let artifact = self.artifact()?.digest;
+        Ok(Fingerprint { manifest: self.manifest_digest, artifact })
     }
 
     /// The profile that the manifest names: one that the application added, else one that hotcell ships.

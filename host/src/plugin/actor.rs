@@ -73,7 +73,7 @@ pub(super) struct Actor {
 }
 
 /// The two reasons to end: this plugin's, and the host's.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Closing {
     pub(super) plugin: watch::Receiver<bool>,
     pub(super) host: watch::Receiver<bool>,

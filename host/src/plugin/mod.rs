@@ -12,6 +12,7 @@ mod status;
 mod steward;
 mod version;
 mod wait;
+mod watching;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -37,6 +38,7 @@ use restarts::Restarts;
 pub use status::Status;
 use steward::{Order, Steward};
 use version::{Current, Version};
+pub use watching::Watching;
 
 /// A loaded plugin. Clones are the same plugin; when the last is dropped, it is unloaded.
 ///
@@ -59,6 +61,7 @@ struct Inner {
     events: EventSender,
     generation: Arc<AtomicU32>,
     closing: watch::Sender<bool>,
+    closed: Closing,
     evidence: watch::Receiver<Option<Evidence>>,
     places: Arc<Places>,
 }
@@ -115,10 +118,13 @@ impl Plugin {
         Ok(Plugin { inner: Arc::new(inner) })
     }
 
-    fn tell_of_failure(&self, export: &str, error: &CallError) {
+    fn tell(&self, kind: EventKind) {
         let Inner { events, id, generation, .. } = self.inner.as_ref();
-        let event = EventKind::CallFailed { export: export.to_owned(), outcome: error.to_string() };
-        events.send(id, generation.load(Ordering::Relaxed), event);
+        events.send(id, generation.load(Ordering::Relaxed), kind);
+    }
+
+    fn tell_of_failure(&self, export: &str, error: &CallError) {
+        self.tell(EventKind::CallFailed { export: export.to_owned(), outcome: error.to_string() });
     }
 
     /// The id of its manifest.
@@ -235,6 +241,7 @@ impl Common {
             events: self.shared.surroundings.events.clone(),
             generation: Arc::clone(&self.generation),
             closing,
+            closed: self.closing.clone(),
             evidence,
             places: Arc::clone(&self.shared.surroundings.places),
         }

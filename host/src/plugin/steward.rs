@@ -22,7 +22,7 @@ use crate::error::{CallError, Error};
 use crate::event::EventKind;
 use crate::exit::Limit;
 use crate::host::Alive;
-use crate::package::artifact::Sha;
+use crate::package::Fingerprint;
 use crate::prepare::{Prepared, prepare};
 use crate::stdio::CommandIo;
 use crate::text::escape;
@@ -61,9 +61,6 @@ pub(super) struct Probation {
     until: Instant,
 }
 
-/// What tells versions apart: digest of the artifact, version, configuration.
-type Fingerprint = (Sha, String);
-
 /// What a crash on probation needs at once.
 #[derive(Debug, Default)]
 pub(super) struct Custody {
@@ -75,7 +72,7 @@ impl Custody {
     /// Ends the probation because the new version failed, which is remembered.
     pub(super) fn fail(&self) -> Option<Probation> {
         let probation = self.take()?;
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert(probation.failing.clone());
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert(probation.failing);
         Some(probation)
     }
 
@@ -98,11 +95,6 @@ impl Custody {
     fn has_failed(&self, version: &Fingerprint) -> bool {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).contains(version)
     }
-}
-
-fn fingerprint(prepared: &Prepared) -> Fingerprint {
-    let Prepared { digest, manifest, blueprint, .. } = prepared;
-    (*digest, format!("{} {}", manifest.version(), blueprint.config.as_deref().unwrap_or_default()))
 }
 
 /// When states were last kept, and how many calls had ended by then.
@@ -274,7 +266,7 @@ impl Steward {
                 tokio::spawn(bury(parked, "a new version has its place"));
             } else {
                 // Before the first call, which may be the one that fails.
-                let (failing, until) = (fingerprint(&after.prepared), Instant::now() + options.probation);
+                let (failing, until) = (after.prepared.fingerprint(), Instant::now() + options.probation);
                 self.common.custody.put(Probation { version: before, parked, failing, until });
             }
             self.common.restarts.forget();
@@ -303,7 +295,7 @@ impl Steward {
         if old.limits.instances != new.limits.instances {
             return Err(ReloadError::Differs("instances"));
         }
-        if !options.retry && self.common.custody.has_failed(&fingerprint(after)) {
+        if !options.retry && self.common.custody.has_failed(&after.fingerprint()) {
             return Err(ReloadError::FailedBefore);
         }
         let mut more = hotcell_policy::review::widened(&before.plan, &after.plan);
