@@ -104,7 +104,7 @@ pub struct CorpusError {
 }
 
 /// The files that hotcell ships.
-const SHIPPED: [(&str, &str); 9] = [
+const SHIPPED: [(&str, &str); 10] = [
     ("fs", include_str!("../attacks/fs.toml")),
     ("net", include_str!("../attacks/net.toml")),
     ("process", include_str!("../attacks/process.toml")),
@@ -114,6 +114,7 @@ const SHIPPED: [(&str, &str); 9] = [
     ("load", include_str!("../attacks/load.toml")),
     ("crash", include_str!("../attacks/crash.toml")),
     ("wasm", include_str!("../attacks/wasm.toml")),
+    ("hot-reload", include_str!("../attacks/hot-reload.toml")),
 ];
 
 impl Corpus {

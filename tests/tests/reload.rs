@@ -407,6 +407,34 @@ async fn a_version_that_lasts_stays_and_the_old_one_ends() {
     notebook.finish().await;
 }
 
+#[tokio::test]
+async fn a_state_is_bounded_and_what_it_says_is_its_plugins_affair() {
+    let folders = Folders::new();
+    let small = common::profile(
+        "native-strict",
+        "small-state",
+        &[("state       = \"16 MiB\"", "state       = \"1 KiB\"")],
+        "",
+    );
+    let host = fixture::host(&folders).profile(small).build().await.expect("a host starts");
+    let path = write(&folders, KINDS[0], "0.1.0", json!({ "security_policy": { "profile": "small-state" } }));
+    let plugin = host.load(&path).await.unwrap_or_else(|error| panic!("{error}"));
+    let set = async |text: Vec<u8>| plugin.call_raw("set_state", text).await.expect("it takes text");
+    // Text that means something to whoever reads it carelessly comes through as it was.
+    let hostile = "\u{0}\"}],\u{1b}[31m{\"count\":18446744073709551616,\u{202e}\\";
+    set(hostile.into()).await;
+    plugin.reload().await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(plugin.call_raw("get_state", Vec::new()).await.expect("it answers"), hostile.as_bytes());
+    set(vec![b'x'; 2000]).await;
+    let error = plugin.reload().await.expect_err("it is over the limit");
+    assert!(matches!(&error, ReloadError::NotSaved(CallError::OverLimit { .. })), "{error}");
+    assert_eq!(error.class(), Class::Resource);
+    assert_eq!(plugin.call_raw("get_state", Vec::new()).await.expect("it goes on").len(), 2000);
+    set(vec![b'x'; 900]).await;
+    plugin.reload().await.unwrap_or_else(|error| panic!("control, within the limit: {error}"));
+    host.shutdown().await;
+}
+
 #[test]
 fn the_command_tries_a_reload_and_says_what_would_come_of_it() {
     let folders = Folders::new();
