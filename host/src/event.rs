@@ -47,6 +47,13 @@ pub enum EventKind {
     Exited(Exit),
     /// A fresh worker replaces one that ended.
     Restarted,
+    /// The plugin took another configuration.
+    Configured,
+    /// A worker did not take the configuration back that another worker's refusal had it give up.
+    ConfigureFailed {
+        /// Why.
+        reason: String,
+    },
     /// A worker took over the state that was kept of the one before.
     StateRestored {
         /// Its size.

@@ -61,8 +61,8 @@ pub use hotcell_protocol::{Evidence, Runtime, Step, TrapKind};
 pub use package::BareUse;
 pub use platform::platform;
 pub use plugin::{
-    CheckpointError, CommandRequest, IncompatibleState, Plugin, ReloadError, ReloadOptions, Reloaded,
-    Request, StateMove, Status, Watching,
+    CheckpointError, CommandRequest, ConfigureError, IncompatibleState, Plugin, ReloadError, ReloadOptions,
+    Reloaded, Request, StateMove, Status, Watching,
 };
 pub use prepare::{LoadOptions, Waiting, plan};
 pub use receipt::{Receipt, ReceiptError};

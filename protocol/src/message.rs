@@ -184,6 +184,8 @@ pub mod hook {
     pub const STATE_SAVE: &str = "hotcell:state-save";
     /// The input is the version that saved a state, as four bytes (little endian), then the state.
     pub const STATE_LOAD: &str = "hotcell:state-load";
+    /// The input is the plugin's new configuration, JSON.
+    pub const CONFIGURE: &str = "hotcell:configure";
 }
 
 #[cfg(test)]

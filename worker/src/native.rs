@@ -108,6 +108,10 @@ impl Runtime for Native {
             hook::HEALTH => return self.hook(abi::HEALTH, link),
             hook::STATE_SAVE => return self.hook(abi::STATE_SAVE, link),
             hook::STATE_LOAD => return self.load_state(input, link),
+            hook::CONFIGURE => {
+                let configure = self.find(abi::CONFIGURE);
+                return configure.map_or_else(|| no_hook(abi::CONFIGURE), |found| invoke(found, input, link));
+            }
             name if !abi::is_export_name(name) => {
                 return Reply::text(ReplyStatus::NoSuchExport, format!("`{name}` cannot name an export"));
             }

@@ -18,7 +18,7 @@ use super::errand::{ask, bury, state_input};
 use super::exchange::{Exchange, Look, Parting, Place, Swapped, Trouble};
 use super::restarts::{Down, Restarts};
 use super::steward::{Custody, Order, Probation, Succession};
-use super::version::{Current, Version};
+use super::version::{Config, Current, Version};
 use super::wait::answer;
 use crate::checkpoint::Checkpoints;
 use crate::compile::blocking;
@@ -48,6 +48,7 @@ pub(super) struct Common {
     pub(super) current: Arc<Current>,
     pub(super) custody: Arc<Custody>,
     pub(super) restarts: Arc<Restarts>,
+    pub(super) config: Arc<Config>,
     /// `None` for a plugin that keeps none.
     pub(super) checkpoints: Option<Arc<Checkpoints>>,
     pub(super) exchange: Arc<Exchange>,
@@ -486,8 +487,29 @@ impl Common {
     }
 }
 
-/// A worker of a version: from its spares, or a new one.
+/// A worker of a version, with the configuration that the application gave last.
 pub(super) async fn bring_up(
+    common: &Common,
+    version: &Version,
+    arguments: Vec<String>,
+    io: CommandIo,
+) -> Result<(Worker, Evidence), Failed> {
+    let (worker, evidence) = launch(common, version, arguments, io).await?;
+    let Some(config) = common.config.get() else { return Ok((worker, evidence)) };
+    let asked = ask(common, worker, version, hook::CONFIGURE, config.into_bytes()).await;
+    let (worker, taken) = asked.map_err(Failed::Ended)?;
+    match taken {
+        Ok(_) => Ok((worker, evidence)),
+        Err(error) => {
+            bury(vec![Some(worker)], "it does not take its configuration").await;
+            let detail = format!("it does not take the configuration that it was given: {error}");
+            Err(Failed::Host(Error::malformed(common.id.as_ref(), detail)))
+        }
+    }
+}
+
+/// A worker from the spares of a version, or a new one.
+async fn launch(
     common: &Common,
     version: &Version,
     arguments: Vec<String>,

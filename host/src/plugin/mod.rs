@@ -33,7 +33,9 @@ use crate::receipt::{self, Receipt};
 use actor::{Actor, Closing, Common};
 pub use call::{CommandRequest, Request};
 use exchange::Exchange;
-pub use reload::{CheckpointError, IncompatibleState, ReloadError, ReloadOptions, Reloaded, StateMove};
+pub use reload::{
+    CheckpointError, ConfigureError, IncompatibleState, ReloadError, ReloadOptions, Reloaded, StateMove,
+};
 use restarts::Restarts;
 pub use status::Status;
 use steward::{Order, Steward};
@@ -93,6 +95,7 @@ impl Plugin {
             current: Arc::new(Current::new(Version::new(&shared, prepared))),
             custody: Arc::default(),
             restarts: Arc::default(),
+            config: Arc::default(),
             checkpoints,
             orders,
             closing: Closing { plugin: closed, host: shared.closing() },

@@ -132,6 +132,20 @@ pub enum CheckpointError {
     Shutdown,
 }
 
+/// Why a plugin was not configured. The configuration that it had stays.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigureError {
+    /// A command gets its configuration with each run, or it is too large.
+    #[error("{0}")]
+    Unfit(String),
+    /// The plugin has no function for it, refuses it, or did not take it in time.
+    #[error("the plugin does not take the configuration: {0}")]
+    NotTaken(CallError),
+    /// The host was shut down, or the plugin unloaded.
+    #[error("the host was shut down")]
+    Shutdown,
+}
+
 impl ReloadError {
     /// What it means to whoever asked.
     pub fn class(&self) -> Class {
@@ -197,5 +211,18 @@ impl Plugin {
         let (done, result) = oneshot::channel();
         self.inner.orders.send(Order::Checkpoint(done)).map_err(|_| CheckpointError::Shutdown)?;
         result.await.unwrap_or(Err(CheckpointError::Shutdown))
+    }
+
+    /// Gives the running plugin another configuration, through its `configure` function: no restart, no lost state. Workers
+    /// that are started later get it, too, those of later versions included. Each worker takes it between two calls.
+    ///
+    /// # Errors
+    /// It is larger than [`Manifest::CONFIG_MAX`](hotcell_policy::Manifest::CONFIG_MAX), or a worker does not take it; those
+    /// that had taken it are given the one before again.
+    pub async fn configure(&self, config: &serde_json::Value) -> Result<(), ConfigureError> {
+        let (done, result) = oneshot::channel();
+        let order = Order::Configure(config.to_string(), done);
+        self.inner.orders.send(order).map_err(|_| ConfigureError::Shutdown)?;
+        result.await.unwrap_or(Err(ConfigureError::Shutdown))
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hotcell_policy::Manifest;
 use hotcell_protocol::hook;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -14,7 +15,9 @@ use super::actor::{Common, bring_up};
 use super::call::{Call, Outcome};
 use super::errand::{ask, bury, chain, state_input};
 use super::exchange::Pinned;
-use super::reload::{CheckpointError, IncompatibleState, ReloadError, ReloadOptions, Reloaded, StateMove};
+use super::reload::{
+    CheckpointError, ConfigureError, IncompatibleState, ReloadError, ReloadOptions, Reloaded, StateMove,
+};
 use super::version::Version;
 use crate::checkpoint::Checkpoint;
 use crate::compile::blocking;
@@ -36,6 +39,8 @@ const PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
 pub(super) enum Order {
     /// Another version.
     Reload(Box<ReloadOptions>, oneshot::Sender<Result<Reloaded, ReloadError>>),
+    /// Another configuration.
+    Configure(String, oneshot::Sender<Result<(), ConfigureError>>),
     /// Keep the state of every worker.
     Checkpoint(oneshot::Sender<Result<usize, CheckpointError>>),
     /// The version that was parked, in every seat where a worker of the one that failed may still be.
@@ -168,12 +173,56 @@ impl Steward {
                 // Whoever asked may have left.
                 let _ = done.send(result);
             }
+            Order::Configure(config, done) => {
+                // Whoever asked may have left.
+                let _ = done.send(self.configure(config).await);
+            }
             Order::Checkpoint(done) => {
                 // Whoever asked may have left.
                 let _ = done.send(self.checkpoint().await);
             }
             Order::FallBack(version, parked, settled) => self.fall_back(version, parked, Some(settled)).await,
         }
+    }
+
+    async fn configure(&self, config: String) -> Result<(), ConfigureError> {
+        if self.common.command {
+            return Err(ConfigureError::Unfit(
+                "a command gets its configuration when it is loaded".to_owned(),
+            ));
+        }
+        let size = config.len();
+        if size > Manifest::CONFIG_MAX {
+            let most = Manifest::CONFIG_MAX;
+            return Err(ConfigureError::Unfit(format!(
+                "the configuration has {size} bytes, the limit is {most}"
+            )));
+        }
+        let before = self.common.config.replace(Some(config.clone()));
+        let given = before.clone().or_else(|| self.common.current.get().prepared.blueprint.config.clone());
+        for seat in 0..self.seats.len() {
+            if let Err(error) = self.give(seat, &config).await {
+                self.common.config.replace(before);
+                for earlier in 0..seat {
+                    let Some(given) = &given else { break };
+                    if let Err(error) = self.give(earlier, given).await {
+                        self.common.tell(EventKind::ConfigureFailed { reason: error.to_string() });
+                    }
+                }
+                return Err(ConfigureError::NotTaken(error));
+            }
+        }
+        self.common.tell(EventKind::Configured);
+        Ok(())
+    }
+
+    /// Gives the worker in a seat a configuration, if one is there.
+    async fn give(&self, seat: usize, config: &str) -> Result<(), CallError> {
+        if !self.common.exchange.is_served(seat) {
+            return Ok(());
+        }
+        let deadline = Instant::now() + self.call_time();
+        self.run_pinned(seat, hook::CONFIGURE, config.into(), deadline).await.map(drop)
     }
 
     /// Completes when the state is to be kept again. Safe to cancel.
@@ -384,7 +433,7 @@ impl Steward {
         if !self.common.exchange.is_served(seat) {
             return Ok(None);
         }
-        let saved = match self.run_pinned(seat, hook::STATE_SAVE, deadline).await {
+        let saved = match self.run_pinned(seat, hook::STATE_SAVE, Vec::new(), deadline).await {
             Ok(saved) => saved,
             Err(CallError::NoSuchExport(_)) => return Ok(None),
             Err(error) => return Err(ReloadError::NotSaved(error)),
@@ -397,8 +446,14 @@ impl Steward {
     }
 
     /// Runs a hook in one seat, behind the calls that its worker has.
-    async fn run_pinned(&self, seat: usize, export: &str, deadline: Instant) -> Result<Vec<u8>, CallError> {
-        let call = Arc::new(Call::pinned(export, Vec::new(), deadline, chain(&self.common)));
+    async fn run_pinned(
+        &self,
+        seat: usize,
+        export: &str,
+        input: Vec<u8>,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, CallError> {
+        let call = Arc::new(Call::pinned(export, input, deadline, chain(&self.common)));
         loop {
             match self.common.exchange.pin(seat, &call) {
                 Pinned::Delivered => break,
@@ -469,7 +524,8 @@ impl Steward {
     async fn end_probation(&self) {
         let deadline = Instant::now() + self.call_time();
         for seat in 0..self.seats.len() {
-            if let Err(CallError::Plugin(text)) = self.run_pinned(seat, hook::HEALTH, deadline).await
+            if let Err(CallError::Plugin(text)) =
+                self.run_pinned(seat, hook::HEALTH, Vec::new(), deadline).await
                 && let Some(Probation { version, parked, .. }) = self.common.custody.fail()
             {
                 let reason = format!("it is not healthy: {}", escape(text.as_bytes()));
@@ -493,7 +549,7 @@ impl Steward {
                 continue;
             }
             // Whatever it says, it has ended its calls then.
-            let _ = self.run_pinned(seat, hook::HEALTH, Instant::now() + self.call_time()).await;
+            let _ = self.run_pinned(seat, hook::HEALTH, Vec::new(), Instant::now() + self.call_time()).await;
             let (Ok(worker) | Err(worker)) = self.succeed(seat, worker, &version).await;
             left.push(worker);
         }

@@ -1,6 +1,6 @@
 //! What a plugin is made of now. A reload puts another version in its place.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::broker::Broker;
 use crate::host::Shared;
@@ -37,5 +37,20 @@ impl Current {
 
     pub(super) fn set(&self, version: Arc<Version>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = version;
+    }
+}
+
+/// The configuration that the application gave the running plugin, in place of the one that it was loaded with.
+#[derive(Debug, Default)]
+pub(super) struct Config(Mutex<Option<String>>);
+
+impl Config {
+    pub(super) fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the one before.
+    pub(super) fn replace(&self, config: Option<String>) -> Option<String> {
+        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), config)
     }
 }

@@ -67,6 +67,9 @@ impl Manifest {
     /// Largest manifest, in bytes: checked before the first byte is looked at.
     pub const MAX_BYTES: usize = 1024 * 1024;
 
+    /// Largest configuration, in bytes of JSON without white space.
+    pub const CONFIG_MAX: usize = 24 * 1024;
+
     /// Reads a manifest; `file` is its name in messages.
     ///
     /// # Errors

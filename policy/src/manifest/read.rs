@@ -11,9 +11,6 @@ use crate::names::PackagePath;
 use crate::profile::INSTANCES_MAX;
 use crate::units::Duration;
 
-/// Largest configuration, in bytes of JSON without white space.
-const CONFIG_MAX: usize = 24 * 1024;
-
 /// Longest version, in characters: it is shown to people.
 const VERSION_MAX: usize = 128;
 
@@ -107,9 +104,11 @@ fn optional_text(fields: &Fields<'_>, key: &str) -> Result<Option<String>, Parse
 fn read_config(field: &Field<'_>) -> Result<serde_json::Value, ParseError> {
     let config = field.node.value.to_json();
     let length = config.to_string().len();
-    if length > CONFIG_MAX {
-        let message =
-            format!("`config` has {length} bytes without white space; at most {CONFIG_MAX} reach the plugin");
+    if length > Manifest::CONFIG_MAX {
+        let message = format!(
+            "`config` has {length} bytes without white space; at most {} reach the plugin",
+            Manifest::CONFIG_MAX
+        );
         return Err(field.error(message).with_help("keep large data in a file of the package"));
     }
     Ok(config)

@@ -157,6 +157,12 @@ impl Core {
             hook::HEALTH => return self.hook(abi::HEALTH),
             hook::STATE_SAVE => return self.hook(abi::STATE_SAVE),
             hook::STATE_LOAD => return self.load_state(input),
+            hook::CONFIGURE => {
+                return match self.find(abi::CONFIGURE) {
+                    Some(found) => self.invoke(&found, input),
+                    None => Outcome::Returned(no_hook(abi::CONFIGURE)),
+                };
+            }
             name if !abi::is_export_name(name) => {
                 return no_export(format!("`{name}` cannot name an export"));
             }
