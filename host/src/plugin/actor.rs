@@ -238,16 +238,23 @@ impl Actor {
             self.common.exchange.seat(self.seat, place);
         }
         self.worker = Some(worker);
+        self.seated();
+    }
+
+    /// Tells who has the seat now.
+    fn seated(&mut self) {
+        if let Some(worker) = &self.worker {
+            self.generation = worker.generation();
+            self.common.evidence.send_replace(worker.evidence().map(|evidence| evidence.as_ref().clone()));
+        }
     }
 
     /// The host's ends of a worker that takes the seat.
-    fn place(&mut self, worker: &mut Worker, version: &Version) -> Option<Place> {
-        self.generation = worker.generation();
+    fn place(&self, worker: &mut Worker, version: &Version) -> Option<Place> {
         // The exchange holds what asks.
         let (exchange, seat, generation) =
-            (Arc::downgrade(&self.common.exchange), self.seat, self.generation);
+            (Arc::downgrade(&self.common.exchange), self.seat, worker.generation());
         worker.ask_for_running(move || exchange.upgrade()?.running_export(seat, generation));
-        self.common.evidence.send_replace(worker.evidence().map(|evidence| evidence.as_ref().clone()));
         let (bells, office) = (worker.bells(), worker.office());
         Some(Place { line: worker.take_line()?, bells, office, broker: Arc::clone(&version.broker) })
     }
@@ -261,6 +268,7 @@ impl Actor {
                 Swapped::Done(line) => {
                     let mut before = std::mem::replace(&mut self.worker, next);
                     before.iter_mut().zip(line).for_each(|(worker, line)| worker.return_line(line));
+                    self.seated();
                     // The steward waits for it.
                     let _ = done.send(Ok(before));
                     return;

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hotcell_policy::Manifest;
-use hotcell_protocol::hook;
+use hotcell_protocol::{Runtime, hook};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -267,68 +267,91 @@ impl Steward {
     }
 
     async fn reload(&self, options: ReloadOptions) -> Result<Reloaded, ReloadError> {
-        let Common { shared, current, exchange, command, .. } = &self.common;
-        if let Some(Probation { parked, .. }) = self.common.custody.take() {
-            bury(parked, "another reload ends its wait").await;
-        }
+        let Common { shared, current, command, .. } = &self.common;
         let before = current.get();
-        let path = options.path.clone().unwrap_or_else(|| before.prepared.path.clone());
-        let first = before.prepared.spares.coming_generation();
-        let load = before.prepared.options.clone();
-        let prepared = prepare(shared, path, load, first).await.map_err(ReloadError::Start)?;
+        let Prepared { path, options: load, spares, .. } = before.prepared.as_ref();
+        let path = options.path.as_ref().unwrap_or(path).clone();
+        let prepared = prepare(shared, path, load.clone(), spares.coming_generation()).await?;
         let after = Arc::new(Version::new(shared, Arc::new(prepared)));
         self.check(&before.prepared, &after.prepared, &options)?;
-        let mut report = Reloaded {
-            from: before.prepared.manifest.version().to_string(),
-            to: after.prepared.manifest.version().to_string(),
-            states: Vec::new(),
+        let states = match command {
+            true => Vec::new(),
+            false => self.replace(&before, &after, &options).await?,
         };
-        if !command {
-            let mut next = Vec::new();
-            for _ in &self.seats {
-                next.push(Some(self.start_healthy(&after).await?));
-            }
-            exchange.hold();
-            let moved = self.move_states(&before, &after, &mut next, &options).await;
-            let switched = match moved {
-                Ok(states) if options.check_only => {
-                    report.states = states;
-                    bury(next, "it was only checked").await;
-                    exchange.release(outstanding(&before));
-                    return Ok(report);
-                }
-                Ok(states) => {
-                    report.states = states;
-                    self.switch(&before, &after, next).await
-                }
-                Err(error) => {
-                    exchange.release(outstanding(&before));
-                    bury(next, "its reload failed").await;
-                    return Err(error);
-                }
-            };
-            let Ok(parked) = switched else {
-                exchange.release(outstanding(&before));
-                return Err(ReloadError::Busy);
-            };
-            if options.probation.is_zero() {
-                tokio::spawn(bury(parked, "a new version has its place"));
-            } else {
-                // Before the first call, which may be the one that fails.
-                let (failing, until) = (after.prepared.fingerprint(), Instant::now() + options.probation);
-                self.common.custody.put(Probation { version: before, parked, failing, until });
-            }
-            self.common.restarts.forget();
-            exchange.release(outstanding(&after));
-        } else if !options.check_only {
-            current.set(after);
-        }
+        let version = |version: &Version| version.prepared.manifest.version().to_string();
+        let (from, to) = (version(&before), version(&after));
         if !options.check_only {
-            let states: Vec<_> = report.states.iter().map(ToString::to_string).collect();
-            let (from, to) = (report.from.clone(), report.to.clone());
-            self.common.tell(EventKind::Reloaded { from, to, state: states.join("; ") });
+            current.set(after);
+            let state: Vec<_> = states.iter().map(ToString::to_string).collect();
+            let (from, to, state) = (from.clone(), to.clone(), state.join("; "));
+            self.common.tell(EventKind::Reloaded { from, to, state });
         }
-        Ok(report)
+        Ok(Reloaded { from, to, states })
+    }
+
+    /// Has workers of the new version take the places of the old ones, or only tries whether they would.
+    async fn replace(
+        &self,
+        before: &Arc<Version>,
+        after: &Arc<Version>,
+        options: &ReloadOptions,
+    ) -> Result<Vec<StateMove>, ReloadError> {
+        let Common { exchange, current, custody, .. } = &self.common;
+        let mut next = Vec::new();
+        for _ in &self.seats {
+            next.push(Some(self.start_healthy(after).await?));
+        }
+        if !options.check_only
+            && let Some(Probation { parked, .. }) = custody.take()
+        {
+            self.bury_later(parked, "another version ends its wait");
+        }
+        if !Arc::ptr_eq(before, &current.get()) {
+            // Rolled back meanwhile. From now on that cannot happen.
+            self.bury_later(next, "its reload failed");
+            return Err(ReloadError::Busy);
+        }
+        exchange.hold();
+        let states = self.replace_held(before, after, next, options).await;
+        exchange.release(current.get().prepared.plan.orders.limits.outstanding);
+        states
+    }
+
+    /// The same, while calls wait.
+    async fn replace_held(
+        &self,
+        before: &Arc<Version>,
+        after: &Arc<Version>,
+        mut next: Vec<Option<Worker>>,
+        options: &ReloadOptions,
+    ) -> Result<Vec<StateMove>, ReloadError> {
+        let states = match self.move_states(before, after, &mut next, options).await {
+            Ok(states) if !options.check_only => states,
+            ended => {
+                self.bury_later(next, "it does not take the place");
+                return ended;
+            }
+        };
+        let parked = self.switch(before, after, next).await?;
+        if options.probation.is_zero() {
+            self.bury_later(parked, "a new version has its place");
+        } else {
+            // Before the first call, which may be the one that fails.
+            let (failing, until) = (after.prepared.fingerprint(), Instant::now() + options.probation);
+            let version = Arc::clone(before);
+            self.common.custody.put(Probation { version, parked, failing, until });
+        }
+        self.common.restarts.forget();
+        Ok(states)
+    }
+
+    /// Ends workers that have no calls, beside everything else. The host's end waits for it.
+    fn bury_later(&self, workers: Vec<Option<Worker>>, why: &'static str) {
+        let alive = self.common.shared.alive();
+        tokio::spawn(async move {
+            bury(workers, why).await;
+            drop(alive);
+        });
     }
 
     /// Whether one version may take the place of the other.
@@ -337,8 +360,7 @@ impl Steward {
         if before.manifest.id() != after.manifest.id() {
             return Err(ReloadError::Differs("id"));
         }
-        let commands = [old, new].map(|orders| orders.runtime == hotcell_protocol::Runtime::Command);
-        if commands[0] != commands[1] {
+        if (old.runtime == Runtime::Command) != (new.runtime == Runtime::Command) {
             return Err(ReloadError::Differs("runtime"));
         }
         if old.limits.instances != new.limits.instances {
@@ -376,7 +398,7 @@ impl Steward {
         version.prepared.spares.replenish();
         let blueprint = &version.prepared.blueprint;
         let failed = started.map_err(|failed| failed.into_error(&blueprint.plugin, &blueprint.subject));
-        failed.map(|(worker, _)| worker).map_err(ReloadError::Start)
+        Ok(failed?.0)
     }
 
     /// Has each worker save its state, and its successor take it. `next` holds the successors, less those that ended.
@@ -474,7 +496,7 @@ impl Steward {
         before: &Arc<Version>,
         after: &Arc<Version>,
         next: Vec<Option<Worker>>,
-    ) -> Result<Vec<Option<Worker>>, ()> {
+    ) -> Result<Vec<Option<Worker>>, ReloadError> {
         self.common.current.set(Arc::clone(after));
         let mut parked = Vec::new();
         let mut unseated = Vec::new();
@@ -500,8 +522,8 @@ impl Steward {
             let (Ok(left) | Err(left)) = self.succeed(seat, worker, before).await;
             unseated.push(left);
         }
-        bury(unseated, "its reload failed").await;
-        Err(())
+        self.bury_later(unseated, "its reload failed");
+        Err(ReloadError::Busy)
     }
 
     /// Has an actor exchange its worker. Gives back the one that left, or the one that could not come.
@@ -553,7 +575,7 @@ impl Steward {
             let (Ok(worker) | Err(worker)) = self.succeed(seat, worker, &version).await;
             left.push(worker);
         }
-        exchange.release(outstanding(&version));
+        exchange.release(version.prepared.plan.orders.limits.outstanding);
         bury(left, "its version was rolled back").await;
     }
 
@@ -565,10 +587,6 @@ impl Steward {
 fn too_large(size: usize, limit: u64) -> CallError {
     let detail = format!("the state has {size} bytes, the limit is {limit}");
     CallError::OverLimit { limit: Limit::State, detail }
-}
-
-fn outstanding(version: &Version) -> u32 {
-    version.prepared.plan.orders.limits.outstanding
 }
 
 /// Completes at a time; never if there is none.
