@@ -142,6 +142,8 @@ pub enum CallError {
         reason: String,
         /// When the next call starts it; `None` for not before it is reloaded.
         retry_after: Option<Duration>,
+        /// What that means to a caller, as it did the last time.
+        class: Class,
     },
     /// The reply is not the JSON that the caller expects.
     #[error("failed to decode the reply: {0}")]
@@ -169,7 +171,7 @@ impl CallError {
             CallError::Crashed(exit) => exit.class(),
             CallError::Refused(_) => Class::Refused,
             CallError::Start(error) => error.class(),
-            CallError::Down { .. } => Class::Crashed,
+            CallError::Down { class, .. } => *class,
             CallError::HostShutdown | CallError::Cancelled => Class::Interrupted,
         }
     }

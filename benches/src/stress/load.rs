@@ -19,9 +19,9 @@ pub(super) struct Load {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// The count of each reply; no two are equal unless a call was doubled.
-    pub(super) counts: Vec<u64>,
-    /// How long each call took that was replied to.
-    pub(super) times: Vec<Duration>,
+    pub(super) counts: Vec<u32>,
+    /// How long each call took that was replied to, in nanoseconds: there are millions.
+    pub(super) times: Vec<u32>,
     /// From the begin of a call that crashed to the end of the same caller's next reply.
     pub(super) gaps: Vec<Duration>,
     /// Calls that ended as crashed.
@@ -31,7 +31,7 @@ pub(super) struct Seen {
 }
 
 /// Says what one call came to.
-pub(super) async fn add(plugin: &Plugin) -> Result<u64, CallError> {
+pub(super) async fn add(plugin: &Plugin) -> Result<u32, CallError> {
     let reply = plugin.call_raw("add", Vec::new()).await?;
     let text = String::from_utf8_lossy(&reply);
     text.parse().map_err(|_| CallError::Plugin(format!("{text} is no number")))
@@ -68,7 +68,7 @@ async fn call(plugin: Plugin, stop: Arc<AtomicBool>) -> Seen {
         match add(&plugin).await {
             Ok(count) => {
                 seen.counts.push(count);
-                seen.times.push(begin.elapsed());
+                seen.times.push(u32::try_from(begin.elapsed().as_nanos()).unwrap_or(u32::MAX));
                 seen.gaps.extend(crashed_since.take().map(|since| since.elapsed()));
             }
             Err(CallError::Crashed(_)) => {

@@ -105,7 +105,7 @@ impl Storm {
         let calls = seen.counts.len();
         seen.counts.sort_unstable();
         let last = seen.counts.last().copied().unwrap_or(0);
-        self.must_be("calls that the plugin counted", last, calls as u64);
+        self.must_be("calls that the plugin counted", u64::from(last), calls as u64);
         let twice = seen.counts.windows(2).filter(|pair| pair.first() == pair.last()).count();
         self.must_be("calls counted twice", twice, 0);
         self.must_be("calls that ended as crashed", seen.crashed, 0);
@@ -119,7 +119,8 @@ impl Storm {
         if let Some(first) = seen.failed.first() {
             self.faults.push(format!("{failed} calls failed, the first so: {first}"));
         }
-        self.times.push(Times::of("call", seen.times).closed());
+        let times = seen.times.into_iter().map(|time| Duration::from_nanos(time.into()));
+        self.times.push(Times::of("call", times.collect()).closed());
     }
 
     /// Keeps what else was timed, and judges what is left behind.

@@ -297,9 +297,10 @@ impl Actor {
         if let Some(worker) = parked.get_mut(self.seat).and_then(Option::take) {
             self.take_seat(worker, &version);
         }
+        // Other seats, and what bounds the queue, are the steward's, if it is still there: before anybody who is told of this
+        // asks it for more.
+        let _ = self.common.orders.send(Order::FallBack(Arc::clone(&version), parked, self.seat));
         self.common.tell_of_fall_back(&version, reason);
-        // Other seats, and what bounds the queue, are the steward's, if it is still there.
-        let _ = self.common.orders.send(Order::FallBack(version, parked, self.seat));
         true
     }
 
@@ -317,7 +318,7 @@ impl Actor {
             Ok(()) => self.common.restarts.started(),
             Err(Error::Shutdown) => self.common.exchange.fail_oldest(CallError::HostShutdown),
             Err(error) => {
-                let news = self.common.restarts.failed(&policy, Instant::now(), error.to_string());
+                let news = self.common.restarts.failed(&policy, Instant::now(), &error);
                 news.into_iter().for_each(|down| self.tell(EventKind::Quarantined { reason: down.reason }));
                 self.common.exchange.fail_oldest(CallError::Start(Box::new(error)));
             }
@@ -330,7 +331,7 @@ impl Actor {
             return;
         }
         let policy = self.common.current.get().prepared.manifest.restart().clone();
-        let news = self.common.restarts.crashed(&policy, Instant::now(), &exit.to_string());
+        let news = self.common.restarts.crashed(&policy, Instant::now(), exit);
         self.eager = policy.mode == RestartMode::OnCrash && news.is_none();
         news.into_iter().for_each(|down| self.tell(EventKind::Quarantined { reason: down.reason }));
     }
@@ -476,9 +477,9 @@ impl Actor {
 }
 
 impl From<Down> for CallError {
-    fn from(Down { until, reason, .. }: Down) -> CallError {
+    fn from(Down { until, reason, class, .. }: Down) -> CallError {
         let retry_after = until.map(|until| until.saturating_duration_since(Instant::now()));
-        CallError::Down { reason, retry_after }
+        CallError::Down { reason, retry_after, class }
     }
 }
 

@@ -11,6 +11,10 @@ use std::time::Duration;
 use hotcell_policy::{RestartMode, RestartPolicy};
 use tokio::time::Instant;
 
+use crate::class::Class;
+use crate::error::Error;
+use crate::exit::Exit;
+
 /// The first pause where the manifest names none, and the longest.
 const BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -39,6 +43,8 @@ pub(super) struct Down {
     /// When one is tried; `None` for never, until the plugin is reloaded.
     pub(super) until: Option<Instant>,
     pub(super) reason: String,
+    /// Of the start or the end that was the last.
+    pub(super) class: Class,
     pub(super) quarantined: bool,
 }
 
@@ -74,18 +80,19 @@ impl Restarts {
     }
 
     /// A worker did not become ready. Returns what is new about that.
-    pub(super) fn failed(&self, policy: &RestartPolicy, now: Instant, reason: String) -> Option<Down> {
+    pub(super) fn failed(&self, policy: &RestartPolicy, now: Instant, error: &Error) -> Option<Down> {
         let mut state = self.state();
         state.failures = state.failures.saturating_add(1);
         let quarantined = state.failures >= FAILURES;
         let until = Some(now + pause(policy, state.failures));
         let news = state.failures == FAILURES;
-        let down = state.down.insert(Down { until, reason, quarantined });
+        let (reason, class) = (error.to_string(), error.class());
+        let down = state.down.insert(Down { until, reason, class, quarantined });
         news.then(|| down.clone())
     }
 
     /// A worker that was ready crashed. Returns what is new about that.
-    pub(super) fn crashed(&self, policy: &RestartPolicy, now: Instant, reason: &str) -> Option<Down> {
+    pub(super) fn crashed(&self, policy: &RestartPolicy, now: Instant, exit: &Exit) -> Option<Down> {
         let mut state = self.state();
         state.crashes.push_back(now);
         while state.crashes.front().is_some_and(|crash| now - *crash > WINDOW) {
@@ -98,16 +105,16 @@ impl Restarts {
             state.crashes.clear();
         }
         let (until, reason) = match (policy.mode, many) {
-            (RestartMode::Never, _) => (None, format!("it is not to be restarted: {reason}")),
+            (RestartMode::Never, _) => (None, format!("it is not to be restarted: {exit}")),
             (_, true) => {
                 let times = state.crashes.len();
                 state.crashes.clear();
                 let until = Some(now + BACKOFF_MAX);
-                (until, format!("it crashed {times} times within {} s: {reason}", WINDOW.as_secs()))
+                (until, format!("it crashed {times} times within {} s: {exit}", WINDOW.as_secs()))
             }
             (_, false) => return None,
         };
-        Some(state.down.insert(Down { until, reason, quarantined: true }).clone())
+        Some(state.down.insert(Down { until, reason, class: exit.class(), quarantined: true }).clone())
     }
 
     /// Another version has the plugin's place.
@@ -129,6 +136,11 @@ fn pause(policy: &RestartPolicy, failures: u32) -> Duration {
 mod tests {
     use super::*;
 
+    fn exit() -> Exit {
+        let cause = crate::exit::ExitCause::Code(1);
+        Exit { cause, limit: None, mechanism: None, max_rss: 0, cpu: Duration::ZERO, violations: 0 }
+    }
+
     fn policy(mode: RestartMode, max_restarts: Option<u32>) -> RestartPolicy {
         RestartPolicy { mode, max_restarts, backoff_ms: Some(1000) }
     }
@@ -140,7 +152,7 @@ mod tests {
         let mut before = Duration::ZERO;
         for failure in 1..=8 {
             assert!(restarts.permit(&policy, now).is_ok(), "its pause is over");
-            let news = restarts.failed(&policy, now, "no".to_owned());
+            let news = restarts.failed(&policy, now, &Error::malformed("a.b", "no"));
             assert_eq!(news.is_some(), failure == FAILURES);
             let down = restarts.down(now).expect("it waits");
             assert_eq!(down.quarantined, failure >= FAILURES);
@@ -161,23 +173,23 @@ mod tests {
         let now = Instant::now();
         let unbounded = Restarts::default();
         for _ in 0..1000 {
-            assert!(unbounded.crashed(&policy(RestartMode::OnDemand, None), now, "crash").is_none());
+            assert!(unbounded.crashed(&policy(RestartMode::OnDemand, None), now, &exit()).is_none());
         }
         let (bounded, three) = (Restarts::default(), policy(RestartMode::OnCrash, Some(3)));
         for _ in 0..3 {
-            assert!(bounded.crashed(&three, now, "crash").is_none());
+            assert!(bounded.crashed(&three, now, &exit()).is_none());
         }
         let later = now + WINDOW + Duration::from_secs(1);
-        assert!(bounded.crashed(&three, later, "crash").is_none(), "the others are long ago");
+        assert!(bounded.crashed(&three, later, &exit()).is_none(), "the others are long ago");
         for _ in 0..2 {
-            assert!(bounded.crashed(&three, later, "crash").is_none());
+            assert!(bounded.crashed(&three, later, &exit()).is_none());
         }
-        let down = bounded.crashed(&three, later, "crash").expect("too many");
+        let down = bounded.crashed(&three, later, &exit()).expect("too many");
         assert!(down.quarantined && down.reason.contains("crashed 4 times"), "{down:?}");
         assert!(bounded.permit(&three, later).is_err());
         assert!(bounded.permit(&three, later + BACKOFF_MAX).is_ok(), "half open");
         let never = Restarts::default();
-        let down = never.crashed(&policy(RestartMode::Never, None), now, "crash").expect("never");
+        let down = never.crashed(&policy(RestartMode::Never, None), now, &exit()).expect("never");
         assert_eq!(down.until, None);
         never.forget();
         assert!(never.permit(&three, now).is_ok(), "a new version");

@@ -58,7 +58,7 @@ impl Plugin {
         if exchange.is_held() {
             return Status::Reloading;
         }
-        if let Some(Down { until, reason, quarantined }) = self.inner.restarts.down(now) {
+        if let Some(Down { until, reason, quarantined, .. }) = self.inner.restarts.down(now) {
             let retry_after = until.map(|until| until - now);
             return match retry_after {
                 Some(retry_after) if !quarantined => Status::Pausing { reason, retry_after },

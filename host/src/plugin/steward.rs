@@ -274,14 +274,17 @@ impl Steward {
         let prepared = prepare(shared, path, load.clone(), spares.coming_generation()).await?;
         let after = Arc::new(Version::new(shared, Arc::new(prepared)));
         self.check(&before.prepared, &after.prepared, &options)?;
-        let states = match command {
-            true => Vec::new(),
-            false => self.replace(&before, &after, &options).await?,
+        let states = if !command {
+            self.replace(&before, &after, &options).await?
+        } else {
+            if !options.check_only {
+                current.set(Arc::clone(&after));
+            }
+            Vec::new()
         };
         let version = |version: &Version| version.prepared.manifest.version().to_string();
         let (from, to) = (version(&before), version(&after));
         if !options.check_only {
-            current.set(after);
             let state: Vec<_> = states.iter().map(ToString::to_string).collect();
             let (from, to, state) = (from.clone(), to.clone(), state.join("; "));
             self.common.tell(EventKind::Reloaded { from, to, state });
@@ -551,6 +554,7 @@ impl Steward {
                 && let Some(Probation { version, parked, .. }) = self.common.custody.fail()
             {
                 let reason = format!("it is not healthy: {}", escape(text.as_bytes()));
+                self.common.current.set(Arc::clone(&version));
                 self.common.tell_of_fall_back(&version, &reason);
                 return self.fall_back(version, parked, None).await;
             }
@@ -562,8 +566,7 @@ impl Steward {
 
     /// Puts parked workers back; one seat may have its own already.
     async fn fall_back(&self, version: Arc<Version>, parked: Vec<Option<Worker>>, settled: Option<usize>) {
-        let Common { exchange, current, .. } = &self.common;
-        current.set(Arc::clone(&version));
+        let Common { exchange, .. } = &self.common;
         exchange.hold();
         let mut left = Vec::new();
         for (seat, worker) in parked.into_iter().enumerate() {
