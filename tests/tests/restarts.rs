@@ -88,7 +88,7 @@ async fn a_plugin_that_does_not_start_is_tried_ever_less_and_again_once_it_can()
     while !matches!(plugin.status(), Status::Quarantined { .. }) {
         assert!(Instant::now() < deadline, "it is in quarantine at last: {}", plugin.status());
         match add(&plugin).await {
-            Err(CallError::Down { reason, retry_after: Some(_) }) => {
+            Err(CallError::Down { reason, retry_after: Some(_), .. }) => {
                 assert!(reason.contains("not now"), "{reason}");
                 refused += 1;
             }

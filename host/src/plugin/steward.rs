@@ -566,7 +566,11 @@ impl Steward {
 
     /// Puts parked workers back; one seat may have its own already.
     async fn fall_back(&self, version: Arc<Version>, parked: Vec<Option<Worker>>, settled: Option<usize>) {
-        let Common { exchange, .. } = &self.common;
+        let Common { exchange, current, .. } = &self.common;
+        if !Arc::ptr_eq(&version, &current.get()) {
+            // A reload was asked for before that, and has replaced the version that came back.
+            return bury(parked, "another version has its place").await;
+        }
         exchange.hold();
         let mut left = Vec::new();
         for (seat, worker) in parked.into_iter().enumerate() {
