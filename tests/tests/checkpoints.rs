@@ -220,10 +220,9 @@ fn is_alive(pid: u32) -> bool {
 #[test]
 fn a_host_that_is_killed_at_any_moment_leaves_whole_states_and_no_worker() {
     const KILLS: u32 = 200;
-    const FAILED_STARTS: u32 = 3;
     let folders = Folders::new();
     common::native(&folders, "package", "notebook/native/notebook.so", json!({}));
-    let (mut kept, mut begun, mut failed) = (0, 0, 0);
+    let (mut kept, mut begun) = (0, 0);
     for kill in 0..KILLS {
         let mut keeper = std::process::Command::new(fixture::programs().join("keeper"))
             .arg(folders.join("package").parent().expect("it has one"))
@@ -231,14 +230,7 @@ fn a_host_that_is_killed_at_any_moment_leaves_whole_states_and_no_worker() {
             .spawn()
             .expect("it is built");
         let mut lines = BufReader::new(keeper.stdout.take().expect("it is piped")).lines();
-        let Some(first) = lines.next() else {
-            // Beside what is left of two hundred hosts, a launcher may not come up; the host says so and ends.
-            assert!(!keeper.wait().expect("it ends").success(), "it says that it failed");
-            failed += 1;
-            assert!(failed <= FAILED_STARTS, "round {kill}: {failed} hosts did not start");
-            continue;
-        };
-        let first = first.expect("text");
+        let first = lines.next().expect("it begins").expect("text");
         let (word, count, worker) = read_line(&first).unwrap_or_else(|| panic!("{first}"));
         assert_eq!(word, "began");
         assert!(

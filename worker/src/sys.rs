@@ -121,18 +121,27 @@ pub(crate) fn ignore_broken_pipes() {
 /// Joins a new, empty session keyring, so that the one of the host is out of reach (keyctl(2)).
 ///
 /// A kernel without keyrings has none to share; and who runs the host may refuse keyctl(2) to it, as containers do, and so to
-/// every worker: no set holds it either.
+/// every worker: no set holds it either. An ordinary user may have 200 keys (kernel.keys.maxkeys), and the kernel collects
+/// those of ended processes a little later: whoever starts many hosts in a row waits for that, for up to five seconds.
 pub(crate) fn new_session_keyring() -> Result<(), Errno> {
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+    for _ in 0..500 {
+        match join_session_keyring() {
+            Err(Errno::DQUOT) => std::thread::sleep(PAUSE),
+            Err(Errno::NOSYS | Errno::PERM) => return Ok(()),
+            joined => return joined,
+        }
+    }
+    Err(Errno::DQUOT)
+}
+
+fn join_session_keyring() -> Result<(), Errno> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: a null name asks for an anonymous keyring.
     let result = unsafe {
         libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
     };
-    match result {
-        -1 if matches!(last_errno(), Errno::NOSYS | Errno::PERM) => Ok(()),
-        -1 => Err(last_errno()),
-        _ => Ok(()),
-    }
+    if result == -1 { Err(last_errno()) } else { Ok(()) }
 }
 
 fn last_errno() -> Errno {
