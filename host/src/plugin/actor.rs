@@ -14,10 +14,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::call::{Answered, Call, Outcome, outcome};
+use super::custody::{Custody, Probation};
 use super::errand::{ask, bury, state_input};
 use super::exchange::{Exchange, Look, Parting, Place, Swapped, Trouble};
 use super::restarts::{Down, Restarts};
-use super::steward::{Custody, Order, Probation, Succession};
+use super::steward::{Order, Succession};
 use super::version::{Config, Current, Version};
 use super::wait::answer;
 use crate::checkpoint::Checkpoints;

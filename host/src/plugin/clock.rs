@@ -23,7 +23,7 @@ pub(super) async fn run(exchange: Arc<Exchange>, mut closing: Closing) {
 }
 
 /// Completes at a time; never if there is none.
-async fn due(at: Option<Instant>) {
+pub(super) async fn due(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,

@@ -9,7 +9,7 @@ use super::actor::Common;
 use super::call::{Call, Outcome, outcome, serves_on};
 use super::version::Version;
 use crate::error::CallError;
-use crate::exit::{Exit, ExitCause};
+use crate::exit::{Exit, ExitCause, Limit};
 use crate::reentry::Chain;
 use crate::text::escape;
 use crate::worker::Worker;
@@ -52,6 +52,12 @@ pub(super) async fn ask(
 /// The input of `state_load`.
 pub(super) fn state_input(version: u32, state: &[u8]) -> Vec<u8> {
     [&version.to_le_bytes(), state].concat()
+}
+
+/// A state that is larger than its limit.
+pub(super) fn too_large(size: usize, limit: u64) -> CallError {
+    let detail = format!("the state has {size} bytes, the limit is {limit}");
+    CallError::OverLimit { limit: Limit::State, detail }
 }
 
 /// Host calls that the plugin makes meanwhile may not call it.

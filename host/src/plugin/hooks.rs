@@ -5,8 +5,8 @@
 use hotcell_protocol::hook;
 
 use super::Plugin;
+use super::errand::{state_input, too_large};
 use crate::error::CallError;
-use crate::exit::Limit;
 
 impl Plugin {
     /// Asks the plugin whether it can still serve.
@@ -34,17 +34,11 @@ impl Plugin {
     /// As [`Plugin::save_state`]. What the plugin holds after its own error is up to the plugin.
     pub async fn load_state(&self, from_version: u32, state: &[u8]) -> Result<(), CallError> {
         self.check_state(state)?;
-        let mut input = from_version.to_le_bytes().to_vec();
-        input.extend_from_slice(state);
-        self.call_raw(hook::STATE_LOAD, input).await.map(drop)
+        self.call_raw(hook::STATE_LOAD, state_input(from_version, state)).await.map(drop)
     }
 
     fn check_state(&self, state: &[u8]) -> Result<(), CallError> {
         let limit = self.plan().orders.limits.state;
-        if state.len() as u64 <= limit {
-            return Ok(());
-        }
-        let detail = format!("the state has {} bytes, the limit is {limit}", state.len());
-        Err(CallError::OverLimit { limit: Limit::State, detail })
+        if state.len() as u64 <= limit { Ok(()) } else { Err(too_large(state.len(), limit)) }
     }
 }

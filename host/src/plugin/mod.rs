@@ -3,6 +3,7 @@
 mod actor;
 mod call;
 mod clock;
+mod custody;
 mod errand;
 mod exchange;
 mod hooks;

@@ -3,8 +3,8 @@
 //! Nothing that a plugin does here keeps a call from its one end: calls that wait keep their deadlines, and every step is
 //! bounded in time by the plan or by the reload's options.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use hotcell_policy::Manifest;
 use hotcell_protocol::{Runtime, hook};
@@ -13,7 +13,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::actor::{Common, bring_up};
 use super::call::{Call, Outcome};
-use super::errand::{ask, bury, chain, state_input};
+use super::clock::due;
+use super::custody::Probation;
+use super::errand::{ask, bury, chain, state_input, too_large};
 use super::exchange::Pinned;
 use super::reload::{
     CheckpointError, ConfigureError, IncompatibleState, ReloadError, ReloadOptions, Reloaded, StateMove,
@@ -23,16 +25,14 @@ use crate::checkpoint::Checkpoint;
 use crate::compile::blocking;
 use crate::error::{CallError, Error};
 use crate::event::EventKind;
-use crate::exit::Limit;
 use crate::host::Alive;
-use crate::package::Fingerprint;
 use crate::prepare::{Prepared, prepare};
 use crate::stdio::CommandIo;
 use crate::text::escape;
 use crate::worker::Worker;
 
 /// Between two tries to find a worker's quiet moment.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// What a steward is asked to do.
 #[derive(Debug)]
@@ -54,52 +54,6 @@ pub(super) struct Succession {
     pub(super) version: Arc<Version>,
     /// Takes the worker that was there; or, if it had no quiet moment, the one that should have come.
     pub(super) done: oneshot::Sender<Result<Option<Worker>, Option<Worker>>>,
-}
-
-/// The old version, while the new one is on probation.
-#[derive(Debug)]
-pub(super) struct Probation {
-    pub(super) version: Arc<Version>,
-    /// One for each seat that had a worker.
-    pub(super) parked: Vec<Option<Worker>>,
-    failing: Fingerprint,
-    until: Instant,
-}
-
-/// What a crash on probation needs at once.
-#[derive(Debug, Default)]
-pub(super) struct Custody {
-    probation: Mutex<Option<Probation>>,
-    failed: Mutex<HashSet<Fingerprint>>,
-}
-
-impl Custody {
-    /// Ends the probation because the new version failed, which is remembered.
-    pub(super) fn fail(&self) -> Option<Probation> {
-        let probation = self.take()?;
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert(probation.failing);
-        Some(probation)
-    }
-
-    fn take(&self) -> Option<Probation> {
-        self.probation.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn put(&self, probation: Probation) {
-        *self.probation.lock().unwrap_or_else(PoisonError::into_inner) = Some(probation);
-    }
-
-    fn until(&self) -> Option<Instant> {
-        self.probation
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()
-            .map(|probation| probation.until)
-    }
-
-    fn has_failed(&self, version: &Fingerprint) -> bool {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).contains(version)
-    }
 }
 
 /// When states were last kept, and how many calls had ended by then.
@@ -142,7 +96,7 @@ impl Steward {
                 tokio::select! {
                     biased;
                     order = orders.recv() => self.serve(order?).await,
-                    () = over(self.common.custody.until()) => self.end_probation().await,
+                    () = due(self.common.custody.until()) => self.end_probation().await,
                     () = self.checkpoint_is_due(kept) => {
                         if let Err(error) = self.checkpoint().await {
                             self.common.tell(EventKind::CheckpointFailed { reason: error.to_string() });
@@ -586,21 +540,8 @@ impl Steward {
         bury(left, "its version was rolled back").await;
     }
 
-    fn call_time(&self) -> std::time::Duration {
-        std::time::Duration::from_millis(self.common.current.get().prepared.plan.orders.limits.call_ms)
-    }
-}
-
-fn too_large(size: usize, limit: u64) -> CallError {
-    let detail = format!("the state has {size} bytes, the limit is {limit}");
-    CallError::OverLimit { limit: Limit::State, detail }
-}
-
-/// Completes at a time; never if there is none.
-async fn over(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
+    fn call_time(&self) -> Duration {
+        Duration::from_millis(self.common.current.get().prepared.plan.orders.limits.call_ms)
     }
 }
 
