@@ -49,7 +49,8 @@ pub enum EventKind {
     Restarted,
     /// The plugin took another configuration.
     Configured,
-    /// A worker did not take the configuration back that another worker's refusal had it give up.
+    /// A worker did not take a configuration: the one before, back from one that another worker refused, or the present one,
+    /// when its version was put back.
     ConfigureFailed {
         /// Why.
         reason: String,

@@ -75,6 +75,24 @@ async fn what_a_plugin_refuses_leaves_the_configuration_that_it_had() {
 }
 
 #[tokio::test]
+async fn a_version_that_comes_back_gets_what_was_given_meanwhile() {
+    let folders = Folders::new();
+    let host = host(&folders).await;
+    let path = common::native(&folders, "returns", "notebook/native/notebook.so", json!({}));
+    let plugin = host.load(path).await.unwrap_or_else(|error| panic!("{error}"));
+    let old = plugin.evidence().expect("it runs").pid;
+    plugin.reload().await.unwrap_or_else(|error| panic!("{error}"));
+    plugin.configure(&json!({ "fault": "unhealthy" })).await.unwrap_or_else(|error| panic!("{error}"));
+    plugin.call_raw("crash", Vec::new()).await.expect_err("it crashes on probation");
+    assert_eq!(plugin.evidence().expect("it runs").pid, old, "the old worker is back");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !is_sick(&plugin).await {
+        assert!(std::time::Instant::now() < deadline, "it gets the new configuration");
+    }
+    host.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_plugin_without_a_function_for_it_says_so() {
     let folders = Folders::new();
     let host = host(&folders).await;

@@ -538,6 +538,13 @@ impl Steward {
         }
         exchange.release(version.prepared.plan.orders.limits.outstanding);
         bury(left, "its version was rolled back").await;
+        // The workers that came back were parked when another configuration was given.
+        let Some(config) = self.common.config.get() else { return };
+        for seat in 0..self.seats.len() {
+            if let Err(error) = self.give(seat, &config).await {
+                self.common.tell(EventKind::ConfigureFailed { reason: error.to_string() });
+            }
+        }
     }
 
     fn call_time(&self) -> Duration {
