@@ -77,6 +77,12 @@ pub(crate) enum Action {
         #[command(subcommand)]
         action: ReceiptAction,
     },
+    /// What is known of plugins that crashed: reports, groups of reports, minidumps
+    #[command(after_help = CRASHES)]
+    Crashes {
+        #[command(subcommand)]
+        action: CrashesAction,
+    },
     /// Report what this kernel and user provide, and which shipped profiles can start here
     Doctor(Doctor),
     /// Measure hotcell beside the floors of this machine and beside the alternatives
@@ -93,6 +99,11 @@ One run takes samples of every row in turn, in rounds: the floors of this machin
 alternatives (with --peers) and hotcell. Compare ratios, not times; docs/benchmarks.md says what each row is. It uses folders
 of its own under the temporary folder, and the sample plugins of the repository, so run it there: scripts/bench builds all
 that it needs. No figure makes it fail, but for --standards, which exits 1 where a promise is not kept.";
+
+/// What `crashes` reads.
+const CRASHES: &str = "\
+Hosts write a report when a worker ends abnormally, into the folder `crashes` of their state folder (--state-dir). The newest 32
+of each plugin are kept. What a report says of a crash is what the crashed process noted, and its plugin can have forged it.";
 
 /// What `reload` does.
 const RELOAD: &str = "\
@@ -188,6 +199,38 @@ pub(crate) enum ReceiptAction {
     },
     /// Print the public key of this host's receipts
     Key,
+}
+
+/// What `crashes` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CrashesAction {
+    /// List reports, the newest first: id, version, signature, what happened
+    List {
+        /// Only those of the plugin with this id
+        plugin: Option<String>,
+        /// Group them: crashes with the same signature most likely have the same fault
+        #[arg(long)]
+        groups: bool,
+        /// Print everything as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a report: how the worker ended, backtrace, registers, last calls and log lines, violations
+    Show {
+        /// The report's id, or `latest`
+        #[arg(default_value = "latest")]
+        id: String,
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Copy a report into a new folder: report.json, report.txt, and minidump.dmp for lldb or minidump-stackwalk
+    Export {
+        /// The report's id, or `latest`
+        id: String,
+        /// The folder to make
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! The `hotcell` command: run, call, reload, plan, profile, receipt, doctor, bench, stress.
+//! The `hotcell` command: run, call, reload, plan, profile, receipt, crashes, doctor, bench, stress.
 //!
 //! It holds no mechanism of its own: everything goes through the `hotcell` library, as any application would. It passes
 //! no terminal descriptor to a plugin; `run` pumps bytes.
@@ -8,6 +8,7 @@
 mod args;
 mod bench;
 mod call;
+mod crashes;
 mod doctor;
 mod host;
 mod log;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Action::Reload(arguments) => with_runtime(reload::reload(&global, arguments)),
         Action::Plan(plan) => with_runtime(plan::plan(&global, plan)),
         Action::Receipt { action } => with_runtime(receipt::receipt(&global, action)),
+        Action::Crashes { action } => crashes::crashes(&global, action),
         Action::Profile(profile) => profile::profile(&global, profile),
         Action::Doctor(doctor) => doctor::doctor(&doctor),
     }

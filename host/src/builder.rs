@@ -11,6 +11,7 @@ use crate::broker::{Handlers, HostCallContext, HostCallResult};
 use crate::budget::Budget;
 use crate::cgroup::{Groups, given, own};
 use crate::compile::{Cache, Compilers, blocking};
+use crate::crash::{Crashes, Reporter};
 use crate::error::Error;
 use crate::event::EventSender;
 use crate::host::{Host, Parts};
@@ -159,6 +160,14 @@ impl HostBuilder {
         self
     }
 
+    /// The crash reports in the state folder that was named, or in the default one. No host has to be built.
+    ///
+    /// # Errors
+    /// There is no home folder to look into.
+    pub fn crashes(&self) -> Result<Crashes, Error> {
+        Ok(Crashes::new(state_folder(self.state.clone())?))
+    }
+
     /// Starts the launcher. Needs a tokio runtime with time and I/O.
     ///
     /// # Errors
@@ -166,7 +175,7 @@ impl HostBuilder {
     pub async fn build(self) -> Result<Host, Error> {
         let HostBuilder { worker, state, cache, cache_bound, registry, profiles, handlers, .. } = self;
         let HostBuilder { events, budget, cgroup, resolver, .. } = self;
-        let state = folder_or(state, "/var/lib/hotcell", ".local/state/hotcell")?;
+        let state = state_folder(state)?;
         let cache = folder_or(cache, "/var/cache/hotcell", ".cache/hotcell")?;
         let uids = registry.clone();
         let (programs, cache, platform, identity, groups) = blocking(move || {
@@ -177,15 +186,18 @@ impl HostBuilder {
             Ok((Programs::find(worker.as_deref())?, cache, platform, identity, Arc::new(groups)))
         })
         .await?;
+        let folder = programs.folder.clone();
         let (launcher, buried) = Launcher::start(programs).await?;
+        let (reporter, remains) = Reporter::new();
         let surroundings = Surroundings {
             launcher,
             events: EventSender::new(events),
             places: Arc::new(Places::new(state)),
             budget: Budget::new(budget),
             groups,
+            reporter,
         };
-        let compilers = Compilers::new(cache, platform.clone(), identity);
+        let compilers = Compilers::new(cache, platform.clone(), identity, folder);
         Ok(Host::from_parts(Parts {
             surroundings,
             compilers,
@@ -194,6 +206,7 @@ impl HostBuilder {
             profiles,
             registry,
             resolver,
+            remains,
             buried,
         }))
     }
@@ -210,6 +223,10 @@ fn groups(named: Option<&Path>) -> Result<Groups, Error> {
 
 fn compiler_identity(root: bool, registry: &Registry) -> Result<Option<Identity>, Error> {
     if root { registry.identity(COMPILER).map(Some) } else { Ok(None) }
+}
+
+fn state_folder(named: Option<PathBuf>) -> Result<PathBuf, Error> {
+    folder_or(named, "/var/lib/hotcell", ".local/state/hotcell")
 }
 
 /// The folder that the application names, else the system's for root, else one in the home folder.

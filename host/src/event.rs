@@ -60,6 +60,13 @@ pub enum EventKind {
         /// Its size.
         bytes: usize,
     },
+    /// What is known of a worker that ended abnormally was written down.
+    CrashReported {
+        /// The report's name, for [`Crashes::find`](crate::Crashes::find).
+        id: String,
+        /// What happened, in a line.
+        title: String,
+    },
     /// A worker did not take over a state that was kept, or ended when it was given: that state is forgotten.
     StateRefused {
         /// Why.

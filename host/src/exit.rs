@@ -7,12 +7,12 @@ use std::fmt;
 use std::time::Duration;
 
 use hotcell_protocol::{Limits, Step, TrapKind, Usage, WaitStatus};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::class::Class;
 
 /// The end of a worker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
     /// The first cause.
     pub cause: ExitCause,
@@ -29,7 +29,7 @@ pub struct Exit {
 }
 
 /// What ended a worker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExitCause {
     /// It called exit with this code. In the middle of a call even code 0 is a crash.
@@ -75,7 +75,7 @@ pub enum ExitCause {
 }
 
 /// A bound of the plan that ended a worker or a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Limit {
     /// `memory`.
@@ -93,7 +93,7 @@ pub enum Limit {
 }
 
 /// What held a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mechanism {
     /// setrlimit(2): the kernel's signal says so, or what the worker had used at its end.

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hotcell_policy::{Plan, Platform, Profile};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::broker::Handlers;
 use crate::builder::HostBuilder;
 use crate::compile::{Compilers, blocking};
+use crate::crash::{Crashes, Remains};
 use crate::error::Error;
 use crate::event::{EventKind, Events};
 use crate::identity::Registry;
@@ -86,6 +87,7 @@ pub(crate) struct Parts {
     pub(crate) profiles: Vec<Profile>,
     pub(crate) registry: Registry,
     pub(crate) resolver: Resolver,
+    pub(crate) remains: mpsc::Receiver<Remains>,
     pub(crate) buried: oneshot::Receiver<()>,
 }
 
@@ -123,8 +125,17 @@ impl Host {
     }
 
     pub(crate) fn from_parts(parts: Parts) -> Host {
-        let Parts { surroundings, compilers, handlers, platform, profiles, registry, resolver, buried } =
-            parts;
+        let Parts {
+            surroundings,
+            compilers,
+            handlers,
+            platform,
+            profiles,
+            registry,
+            resolver,
+            remains,
+            buried,
+        } = parts;
         let shared = Shared {
             surroundings,
             compilers,
@@ -138,7 +149,15 @@ impl Host {
             living: watch::Sender::new(0),
             buried: Mutex::new(Some(buried)),
         };
-        Host { shared: Arc::new(shared) }
+        let shared = Arc::new(shared);
+        if let Ok(alive) = shared.alive() {
+            let reports = crate::crash::serve(remains, Arc::downgrade(&shared));
+            tokio::spawn(async move {
+                reports.await;
+                drop(alive);
+            });
+        }
+        Host { shared }
     }
 
     /// Loads what a path names: a folder with `manifest.json`, a manifest, or a bare `.wasm`, `.wat` or `.so`.
@@ -213,6 +232,11 @@ impl Host {
         let places = Arc::clone(&self.shared.surroundings.places);
         let key = blocking(move || crate::receipt::key(places.state())).await?;
         Ok(hex(key.verifying_key().as_bytes()))
+    }
+
+    /// The reports of plugins that crashed, in this host's state folder.
+    pub fn crashes(&self) -> Crashes {
+        Crashes::new(self.shared.surroundings.places.state())
     }
 
     /// What this machine can enforce.

@@ -4,6 +4,7 @@
 //! than a fixed volume per window is left unread until the window ends, so that the plugin blocks.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
+use crate::crash::LINES;
 use crate::text::{LINE_MAX, Lines, escape};
 
 /// Bytes read from a pipe at once.
@@ -71,6 +73,8 @@ pub(crate) struct Logger {
     plugin: Arc<str>,
     generation: u32,
     bucket: Arc<Mutex<Bucket>>,
+    /// The last lines.
+    kept: Arc<Mutex<VecDeque<String>>>,
 }
 
 /// A token bucket that holds one second of the rate.
@@ -114,7 +118,7 @@ impl Logger {
     /// `rate` is in bytes per second; 0 keeps nothing but the count.
     pub(crate) fn new(plugin: &str, generation: u32, rate: u64) -> Logger {
         let bucket = Arc::new(Mutex::new(Bucket::new(rate, Instant::now())));
-        Logger { plugin: plugin.into(), generation, bucket }
+        Logger { plugin: plugin.into(), generation, bucket, kept: Arc::default() }
     }
 
     /// Takes an input of the log host call: a [`Record`] in JSON, else any text.
@@ -178,7 +182,13 @@ impl Logger {
         self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, Instant::now())
     }
 
+    /// The last lines that passed, the newest last.
+    pub(crate) fn last_lines(&self) -> VecDeque<String> {
+        std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn emit(&self, level: Level, stream: Stream, line: &str) {
+        self.keep(format!("{}: {line}", stream.name()));
         macro_rules! emit {
             ($level:ident) => {
                 tracing::event!(
@@ -198,6 +208,14 @@ impl Logger {
             Level::Warn => emit!(WARN),
             Level::Error => emit!(ERROR),
         }
+    }
+
+    fn keep(&self, line: String) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == LINES {
+            kept.pop_front();
+        }
+        kept.push_back(line);
     }
 
     fn finish(&self, stream: Stream) {

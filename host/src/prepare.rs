@@ -127,6 +127,7 @@ pub(crate) async fn prepare(
     let blueprint = Arc::new(Blueprint {
         plugin: manifest.id().as_str().to_owned(),
         subject: subject(&manifest),
+        version: manifest.version().to_string(),
         image: if native { Image::Native } else { Image::Wasm },
         orders: plan.orders.clone(),
         cgroups: plan.cgroups.clone(),

@@ -9,10 +9,10 @@ use std::fmt;
 use hotcell_policy::review::{Argument, Question, explain};
 use hotcell_policy::{HostCallName, HostPort, Manifest, Profile};
 use hotcell_protocol::Runtime;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// An act that the sandbox stopped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
     /// Which layer stopped it.
     pub layer: Refuser,
@@ -31,7 +31,7 @@ pub struct Violation {
 }
 
 /// Who saw a violation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Observer {
     /// The host, through the worker's listener or its broker.
@@ -41,7 +41,7 @@ pub enum Observer {
 }
 
 /// The layer that stopped an act.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Refuser {
     /// The worker's system call filter, or the host as its listener.
@@ -51,7 +51,7 @@ pub enum Refuser {
 }
 
 /// How much a violation says about a plugin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// A profile could grant it: most often a grant is missing.

@@ -1,12 +1,15 @@
 //! Host and compiler: what is asked of it, and what it claims.
 //!
-//! The compiler is a worker whose one export is `compile`. Its input is a [`CompileRequest`], its reply a
+//! The compiler is a worker whose export is [`COMPILE`]. Its input is a [`CompileRequest`], its reply a
 //! [`Description`], its plugin error a [`CompileFailure`], each in this crate's codec. The native code goes into the
 //! output memfd that travelled with its `Start`.
 
 use serde::{Deserialize, Serialize};
 
 use crate::orders::Runtime;
+
+/// The compiler's export.
+pub const COMPILE: &str = "compile";
 
 /// Names that a description may list; the rest is cut.
 pub const NAMES_MAX: usize = 1000;

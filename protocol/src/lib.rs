@@ -10,6 +10,7 @@
 pub mod channel;
 pub mod codec;
 pub mod compile;
+pub mod crash;
 pub mod evidence;
 pub mod launch;
 pub mod message;

@@ -18,6 +18,7 @@ use hotcell_protocol::{Failure, ReplyStatus, hook};
 use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL, RTLD_NOW};
 
 use crate::confine::Confined;
+use crate::crash;
 use crate::link::{HostCallError, Link};
 use crate::start::{Inherited, Reply, Runtime, Started, load_failure, no_hook, run, split_state};
 use crate::sys;
@@ -68,13 +69,22 @@ pub struct Native {
 impl Runtime for Native {
     const LOAD_RUNS_CODE: bool = true;
 
+    fn prepare(started: &mut Started) -> Result<(), Failure> {
+        let Some(notes) = started.output.take() else { return Ok(()) };
+        crash::install(&notes)
+            .map_err(|errno| load_failure(format!("failed to prepare the notes of a crash: {errno}")))?;
+        crash::note_modules("");
+        Ok(())
+    }
+
     fn load(_: &Confined, started: &mut Started) -> Result<Native, Failure> {
         let artifact: OwnedFd =
             started.artifact.take().ok_or_else(|| load_failure("the host sent no artifact"))?.into();
         let path = format!("/proc/self/fd/{}", artifact.as_raw_fd());
         // SAFETY: the library is hostile code by design; the process is confined, as `Confined` proves.
-        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
+        let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }
             .map_err(|error| load_failure(format!("failed to load the library: {}", reason(&error))))?;
+        crash::note_modules(&path);
         Ok(Native { library, exports: HashMap::new(), last: None })
     }
 

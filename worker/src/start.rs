@@ -23,7 +23,7 @@ pub struct Started {
     pub start: Start,
     /// The sealed memfd with the plugin (for the compiler: with the module); taken by [`Runtime::load`].
     pub artifact: Option<File>,
-    /// The memfd that takes the compiler's output.
+    /// The memfd that takes the compiler's output, or what a native worker notes of its crash.
     pub output: Option<File>,
 }
 
@@ -71,6 +71,14 @@ pub enum Payload {
 pub trait Runtime: Sized {
     /// Whether [`Runtime::load`] may run code of the plugin, so that it waits for the host to have seen the evidence.
     const LOAD_RUNS_CODE: bool;
+
+    /// What has to be done before the confinement.
+    ///
+    /// # Errors
+    /// What failed, as [`Step::Load`].
+    fn prepare(_: &mut Started) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// Maps the artifact under the Load stage. Runs no guest code of a wasm module; a native library's constructors run
     /// here.
@@ -147,7 +155,8 @@ fn live<R: Runtime>(inherited: Inherited) -> Result<(), LinkError> {
     let (mut started, generation, channel) = receive_start(&setup)?;
     let (sender, receiver) = ring::attach(channel.as_fd()).map_err(ChannelError::System)?;
     drop(channel);
-    let confined = match confine::confine(&started, &setup, generation) {
+    let confined = R::prepare(&mut started).and_then(|()| confine::confine(&started, &setup, generation));
+    let confined = match confined {
         Ok(confined) => confined,
         Err(failure) => return fail(&setup, generation, failure),
     };

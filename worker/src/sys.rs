@@ -144,7 +144,8 @@ fn join_session_keyring() -> Result<(), Errno> {
     if result == -1 { Err(last_errno()) } else { Ok(()) }
 }
 
-fn last_errno() -> Errno {
+/// Why the last system call of this thread failed.
+pub(crate) fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 

@@ -9,14 +9,17 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hotcell_policy::{Platform, compiler_plan};
+use hotcell_protocol::compile::COMPILE;
 use hotcell_protocol::launch::build_id;
 use hotcell_protocol::{
-    CompileFailure, CompileRequest, Description, FailureKind, Image, ReplyStatus, Runtime, codec,
+    CodecError, CompileFailure, CompileRequest, Description, FailureKind, Image, ReplyStatus, Runtime, codec,
 };
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use crate::broker::{Broker, Handlers};
@@ -36,9 +39,6 @@ use cache::{CODE_MAX, Compiled};
 /// The wasmtime that the worker programs are built with; native code of another one is of no use.
 const WASMTIME: &str = "48.0.8";
 
-/// The compiler's one export.
-const EXPORT: &str = "compile";
-
 /// Compiles modules, each once at a time.
 #[derive(Debug)]
 pub(crate) struct Compilers {
@@ -47,6 +47,8 @@ pub(crate) struct Compilers {
     identity: Option<Identity>,
     running: Mutex<HashMap<Sha, Arc<tokio::sync::Mutex<()>>>>,
     settings: Sha,
+    /// The folder of hotcell's programs.
+    pub(crate) programs: PathBuf,
 }
 
 /// Native code, sealed.
@@ -57,9 +59,14 @@ pub(crate) struct Code {
 }
 
 impl Compilers {
-    pub(crate) fn new(cache: Cache, platform: Platform, identity: Option<Identity>) -> Compilers {
+    pub(crate) fn new(
+        cache: Cache,
+        platform: Platform,
+        identity: Option<Identity>,
+        programs: PathBuf,
+    ) -> Compilers {
         let settings = settings(&platform);
-        Compilers { cache, platform, identity, running: Mutex::new(HashMap::new()), settings }
+        Compilers { cache, platform, identity, running: Mutex::new(HashMap::new()), settings, programs }
     }
 
     /// Native code for a module: from the cache, or from a compiler that is started for it.
@@ -111,7 +118,11 @@ impl Compilers {
         runtime: Option<Runtime>,
         key: Sha,
     ) -> Result<Compiled, Error> {
-        let (description, output) = self.run(surroundings, subject, module, runtime).await?;
+        let failed = |error: CodecError| Error::io("ask a compiler", std::io::Error::other(error));
+        let input = codec::encode(&CompileRequest { runtime }).map_err(failed)?;
+        let (answer, output) = self.ask_confined(surroundings, subject, module, COMPILE, input).await?;
+        let description: Description =
+            answer.map_err(|failure: CompileFailure| refused(subject, &failure))?;
         let cache = self.cache.clone();
         let subject = subject.to_owned();
         blocking(move || {
@@ -122,21 +133,23 @@ impl Compilers {
         .await
     }
 
-    /// Starts a compiler, asks it, and waits for its end: nobody writes to its output any more.
-    async fn run(
+    /// Starts a process that reads a hostile file, asks it, and waits for its end: nobody writes to its output any more.
+    pub(crate) async fn ask_confined<T: DeserializeOwned, F: DeserializeOwned>(
         &self,
         surroundings: &Surroundings,
         subject: &str,
-        module: &Arc<Sealed>,
-        runtime: Option<Runtime>,
-    ) -> Result<(Description, OwnedFd), Error> {
+        file: &Arc<Sealed>,
+        export: &'static str,
+        input: Vec<u8>,
+    ) -> Result<(Result<T, F>, OwnedFd), Error> {
         let blueprint = Arc::new(Blueprint {
             plugin: crate::identity::COMPILER.to_owned(),
             subject: subject.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             image: Image::Compiler,
             orders: compiler_plan(&self.platform)?.orders,
             cgroups: Vec::new(),
-            artifact: Arc::clone(module),
+            artifact: Arc::clone(file),
             package: None,
             config: None,
             identity: self.identity,
@@ -151,12 +164,11 @@ impl Compilers {
             start(surroundings, &blueprint, particulars, CommandIo::default(), &broker, &Chain::default())
                 .await
                 .map_err(|failed| broken_compiler(subject, failed))?;
-        let asked = ask(&mut worker, &blueprint, runtime, &broker).await;
+        let asked = ask(&mut worker, &blueprint, Request { export, input: Mutex::new(input) }, &broker).await;
         worker.kill(ExitCause::KilledByHost("its work is done".to_owned()));
         let exit = worker.finish().await;
         match asked {
-            Some(Ok(description)) => Ok((description, output)),
-            Some(Err(failure)) => Err(refused(subject, &failure)),
+            Some(answer) => Ok((answer, output)),
             None => Err(Error::Package {
                 subject: subject.to_owned(),
                 detail: format!("its compiler {exit}"),
@@ -168,40 +180,40 @@ impl Compilers {
 
 /// What a compiler is asked.
 #[derive(Debug)]
-struct Request(Mutex<Vec<u8>>);
+struct Request {
+    export: &'static str,
+    input: Mutex<Vec<u8>>,
+}
 
 impl Errand for Request {
     fn export(&self) -> &str {
-        EXPORT
+        self.export
     }
 
     fn input(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.input.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Asks a compiler. `None` where it did not answer as a compiler does; the cause is recorded with the worker.
-async fn ask(
+async fn ask<T: DeserializeOwned, F: DeserializeOwned>(
     worker: &mut Worker,
     blueprint: &Blueprint,
-    runtime: Option<Runtime>,
+    request: Request,
     broker: &Broker,
-) -> Option<Result<Description, CompileFailure>> {
-    let input = codec::encode(&CompileRequest { runtime }).ok()?;
+) -> Option<Result<T, F>> {
     let deadline = Duration::from_millis(blueprint.orders.limits.call_ms);
-    let reply =
-        match tokio::time::timeout(deadline, worker.call(Arc::new(Request(Mutex::new(input))), broker)).await
-        {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(broken)) => {
-                worker.condemn(broken).await;
-                return None;
-            }
-            Err(_) => {
-                worker.kill(ExitCause::Deadline);
-                return None;
-            }
-        };
+    let reply = match tokio::time::timeout(deadline, worker.call(Arc::new(request), broker)).await {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(broken)) => {
+            worker.condemn(broken).await;
+            return None;
+        }
+        Err(_) => {
+            worker.kill(ExitCause::Deadline);
+            return None;
+        }
+    };
     let answer = match reply.status {
         ReplyStatus::Ok => codec::decode(&reply.payload).ok().map(Ok),
         ReplyStatus::PluginError => codec::decode(&reply.payload).ok().map(Err),

@@ -396,10 +396,10 @@ impl Actor {
 
     /// Parts with a worker that cannot go on, and ends the calls that end with it.
     async fn part(&mut self) {
-        let Parting { trouble, culprit, others, _line } = self.common.exchange.part(self.seat);
+        let Parting { trouble, culprit, others, line } = self.common.exchange.part(self.seat);
         // An unload ends this function wherever it waits.
         let _unended = Unended(culprit.iter().chain(&others).map(Arc::clone).collect());
-        let Some(worker) = self.worker.take() else {
+        let Some(mut worker) = self.worker.take() else {
             // A command's worker that was still starting.
             let error = match trouble {
                 Some(Trouble::Deadline) => CallError::Timeout,
@@ -408,6 +408,7 @@ impl Actor {
             culprit.into_iter().zip([error]).for_each(|(call, error)| call.end(Err(error)).tell());
             return;
         };
+        line.into_iter().for_each(|line| worker.return_line(line));
         let fell_back = self.fall_back(trouble.as_ref());
         let cause = trouble.as_ref().map(Trouble::is_crash);
         let (answered, exit) = self.bury(worker, trouble, culprit.as_deref()).await;

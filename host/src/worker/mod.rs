@@ -25,6 +25,7 @@ use crate::broker::{Answer, Broker};
 use crate::budget::Budget;
 use crate::cgroup::{Group, Groups};
 use crate::compile::blocking;
+use crate::crash::{self, Remains, Reporter};
 use crate::error::Error;
 use crate::event::{EventKind, EventSender};
 use crate::exit::{Exit, ExitCause, Used};
@@ -62,6 +63,8 @@ pub(crate) struct Blueprint {
     pub(crate) plugin: String,
     /// The artifact, as messages name it.
     pub(crate) subject: String,
+    /// Of the plugin.
+    pub(crate) version: String,
     pub(crate) image: Image,
     pub(crate) orders: Orders,
     pub(crate) cgroups: Vec<CgroupLimit>,
@@ -83,6 +86,7 @@ pub(crate) struct Surroundings {
     pub(crate) places: Arc<Places>,
     pub(crate) budget: Budget,
     pub(crate) groups: Arc<Groups>,
+    pub(crate) reporter: Reporter,
 }
 
 /// What differs between the workers of one plugin.
@@ -119,6 +123,8 @@ pub(crate) struct Worker {
     evidence: Option<Arc<Evidence>>,
     /// A connection on its way to it.
     slot: Slot,
+    /// Where a native worker notes its crash.
+    notes: Option<OwnedFd>,
 }
 
 /// A task that ends with its owner.
@@ -153,6 +159,14 @@ impl Worker {
         let (ends, memory) = ring::create().map_err(failed)?;
         let (bells, [first, second]) =
             Bells::make().map_err(|source| Error::io("make a worker's bells", source))?;
+        let notes = match blueprint.image {
+            Image::Native => Some(crash::notes()?),
+            Image::Wasm | Image::Compiler => None,
+        };
+        if let Some(notes) = &notes {
+            let theirs = notes.try_clone().map_err(|source| Error::io("share a memory file", source))?;
+            particulars.output = Some(theirs);
+        }
         bring_up::send_orders(&setup, blueprint, &mut particulars, &places.paths, memory)?;
         let descriptors = [stdin, stdout, stderr, first, second, setup_far.into_socket()];
         let request = SpawnRequest { image: blueprint.image, launch: orders.launch, descriptors };
@@ -181,6 +195,7 @@ impl Worker {
             group,
             evidence: None,
             slot: Slot::default(),
+            notes,
         })
     }
 
@@ -362,6 +377,10 @@ impl Worker {
             supervisor,
             quota,
             group,
+            notes,
+            line,
+            logger,
+            evidence,
             ..
         } = self;
         drop((supervisor, quota));
@@ -377,6 +396,16 @@ impl Worker {
         if blueprint.image != Image::Compiler {
             let event = EventKind::Exited(exit.clone());
             surroundings.events.send(&blueprint.plugin, particulars.generation, event);
+            surroundings.reporter.take(Remains {
+                generation: particulars.generation,
+                exit: exit.clone(),
+                notes,
+                calls: line.map(Line::into_calls).unwrap_or_default(),
+                lines: logger.last_lines(),
+                violations: record.told(),
+                evidence,
+                blueprint,
+            });
         }
         exit
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::Blueprint;
 use crate::event::{EventKind, EventSender};
@@ -29,6 +29,7 @@ pub(crate) struct Record {
     cause: OnceLock<ExitCause>,
     violations: AtomicU64,
     running: OnceLock<Running>,
+    told: Mutex<Vec<Violation>>,
 }
 
 /// Asks for the export that runs.
@@ -49,6 +50,7 @@ impl Record {
             cause: OnceLock::new(),
             violations: AtomicU64::new(0),
             running: OnceLock::new(),
+            told: Mutex::default(),
         }
     }
 
@@ -71,6 +73,11 @@ impl Record {
 
     pub(crate) fn violations(&self) -> u64 {
         self.violations.load(Ordering::Relaxed)
+    }
+
+    /// The violations that were told.
+    pub(crate) fn told(&self) -> Vec<Violation> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Says how to find out which export runs, for violations to come. Said once.
@@ -148,6 +155,7 @@ impl Record {
         let violation = Violation { layer, observer, act, arguments, call, severity, remedy };
         let plugin = &self.blueprint.plugin;
         tracing::warn!(target: "hotcell::violation", %plugin, generation = self.generation, "{violation}");
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).push(violation.clone());
         self.events.send(plugin, self.generation, EventKind::Violation(violation));
     }
 }

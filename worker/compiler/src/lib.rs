@@ -1,10 +1,12 @@
-//! The compiler: hostile wasm in, native code and a bounded description out.
+//! What reads hostile files for the host: wasm in, native code and a bounded description out; the notes of a crash in, a
+//! backtrace and a minidump out.
 //!
-//! It runs confined, in a process of its own for each module, without threads, files or executable memory. Its output
-//! stays as hostile as the module: wasm workers are confined like native ones, and the description is a claim.
+//! It runs confined, in a process of its own for each module and crash, without threads, files or executable memory. Its
+//! output stays as hostile as what it read: wasm workers are confined like native ones, and the rest are claims.
 
 #![forbid(unsafe_code)]
 
+pub mod crash;
 mod failure;
 mod inspect;
 mod offer;

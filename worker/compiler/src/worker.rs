@@ -1,18 +1,16 @@
-//! The compiler as a worker: one export, `compile`.
+//! The compiler as a worker: two exports, `compile` and `analyze`, of which it serves one, once.
 
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 
-use hotcell_protocol::{CompileFailure, CompileRequest, Failure, FailureKind, ReplyStatus, codec};
+use hotcell_protocol::crash::{self, AnalyzeRequest};
+use hotcell_protocol::{CompileFailure, CompileRequest, Failure, FailureKind, ReplyStatus, codec, compile};
 use hotcell_worker::{Confined, Input, Link, Reply, Runtime, Started, load_failure};
 
 use crate::failure::failure;
 
-/// The one export.
-const COMPILE: &str = "compile";
-
-/// A confined compiler, with the module that it was started for.
+/// A confined compiler, with the module, or the files of a crash, that it was started for.
 #[derive(Debug)]
 pub struct Compiler {
     source: Option<Vec<u8>>,
@@ -35,6 +33,14 @@ impl Compiler {
         codec::encode(&compiled.description)
             .map_err(|error| internal(&format!("failed to describe it: {error}")))
     }
+
+    fn analyze(&mut self, input: &[u8]) -> Result<Vec<u8>, String> {
+        let request: AnalyzeRequest =
+            codec::decode(input).map_err(|error| format!("the request is malformed: {error}"))?;
+        let files = self.source.take().ok_or("this process has read its files already")?;
+        let analysis = crate::crash::analyze(&files, &request)?;
+        codec::encode(&analysis).map_err(|error| format!("failed to describe it: {error}"))
+    }
 }
 
 impl Runtime for Compiler {
@@ -53,14 +59,18 @@ impl Runtime for Compiler {
     }
 
     fn call(&mut self, export: &str, input: &Input, _: &mut Link) -> Reply {
-        if export != COMPILE {
-            return Reply::text(ReplyStatus::NoSuchExport, "the compiler's one export is `compile`");
-        }
-        match self.compile(input) {
-            Ok(payload) => Reply::bytes(ReplyStatus::Ok, payload),
-            Err(failure) => {
-                Reply::bytes(ReplyStatus::PluginError, codec::encode(&failure).unwrap_or_default())
-            }
+        match export {
+            compile::COMPILE => match self.compile(input) {
+                Ok(payload) => Reply::bytes(ReplyStatus::Ok, payload),
+                Err(failure) => {
+                    Reply::bytes(ReplyStatus::PluginError, codec::encode(&failure).unwrap_or_default())
+                }
+            },
+            crash::ANALYZE => match self.analyze(input) {
+                Ok(payload) => Reply::bytes(ReplyStatus::Ok, payload),
+                Err(why) => Reply::bytes(ReplyStatus::PluginError, codec::encode(&why).unwrap_or_default()),
+            },
+            _ => Reply::text(ReplyStatus::NoSuchExport, "the compiler's exports are `compile` and `analyze`"),
         }
     }
 }

@@ -20,7 +20,7 @@ pub(in crate::plugin) struct Parting {
     /// Others that it had begun with.
     pub(in crate::plugin) others: Vec<Arc<Call>>,
     /// Its memory stays mapped until its process has ended.
-    pub(in crate::plugin) _line: Option<Line>,
+    pub(in crate::plugin) line: Option<Line>,
 }
 
 /// What takes a place: the host's ends of a worker.
@@ -120,7 +120,7 @@ impl Exchange {
         let mut state = self.state();
         let State { seats, waiting, outstanding, .. } = &mut *state;
         let Some(seat) = seats.get_mut(index) else {
-            return Parting { trouble: None, culprit: None, others: Vec::new(), _line: None };
+            return Parting { trouble: None, culprit: None, others: Vec::new(), line: None };
         };
         let trouble = seat.trouble.take();
         seat.neglected = None;
@@ -144,7 +144,7 @@ impl Exchange {
         }
         *outstanding -= others.len() + usize::from(culprit.is_some());
         back.into_iter().rev().for_each(|call| waiting.push_front(call));
-        Parting { trouble, culprit, others, _line: line }
+        Parting { trouble, culprit, others, line }
     }
 
     /// Ends the oldest waiting call with an error; used where no worker can be started.

@@ -100,6 +100,10 @@ impl Line {
                 Ok(Some(Incoming::Failed(failure)))
             }
             (FromWorker::Reply { call, status, len }, Stage::Serving) if Some(call) == running => {
+                // A trap is no reply.
+                if !matches!(status, ReplyStatus::Trap(_)) {
+                    self.calls.replied();
+                }
                 self.announce(Head::Reply(status), len, payload)
             }
             (FromWorker::HostCall { call, name, len }, Stage::Serving) if Some(call) == running => {

@@ -14,6 +14,7 @@ use hotcell_protocol::{CallId, Failure, Generation, ReplyStatus};
 
 use super::placement::Placement;
 use crate::budget::{Budget, Share};
+use crate::crash::RecentCalls;
 use inbox::Partial;
 use outbox::{Answering, Outgoing};
 
@@ -117,6 +118,7 @@ pub(crate) struct Line {
     /// Something was sent since the worker was last woken.
     sent: bool,
     placement: Placement,
+    calls: RecentCalls,
 }
 
 impl Line {
@@ -142,6 +144,7 @@ impl Line {
             scratch: Vec::new(),
             sent: false,
             placement: Placement::default(),
+            calls: RecentCalls::default(),
         };
         line.receiver.want(Wake::First);
         line
@@ -192,6 +195,11 @@ impl Line {
         }
         self.placement.wake(depth);
         Some(self.sender.waker())
+    }
+
+    /// What it was called for.
+    pub(crate) fn into_calls(self) -> RecentCalls {
+        self.calls
     }
 
     /// Looks for something new without touching this line.

@@ -63,12 +63,18 @@ impl Line {
         }
         let input = errand.input();
         let message = ToWorkerRef::Call { call, export: errand.export(), len: input.len() as u64 };
-        if input.len() <= INLINE_MAX {
-            return self.frame_or_want(&message, &input);
+        let len = input.len();
+        if len <= INLINE_MAX {
+            let position = self.frame_or_want(&message, &input)?;
+            if position.is_some() {
+                self.calls.sent(errand.export(), len);
+            }
+            return Ok(position);
         }
         drop(input);
         let position = self.frame_or_want(&message, &[])?;
         if let Some(position) = position {
+            self.calls.sent(errand.export(), len);
             let errand: Arc<dyn Errand> = Arc::<E>::clone(errand);
             self.outgoing = Some(Outgoing { position, errand, sent: 0 });
             self.flush()?;

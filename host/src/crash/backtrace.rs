@@ -1,0 +1,146 @@
+//! From the notes of a dead worker to a backtrace, by a confined process.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hotcell_protocol::Launch;
+use hotcell_protocol::codec;
+use hotcell_protocol::crash::{ANALYZE, Analysis, AnalyzeRequest, Module, PLUGIN, PROGRAM, layout};
+
+use super::Remains;
+use super::report::{CrashBacktrace, CrashFrame, CrashModule};
+use crate::compile::blocking;
+use crate::error::Error;
+use crate::host::Shared;
+use crate::package::artifact::{Sealed, hex};
+use crate::text::escape;
+
+/// Largest file that is handed to the confined process: beyond it, addresses stay without names.
+const FILE_MAX: u64 = 128 << 20;
+
+/// Libraries that a native plugin may call. Those that are there lie beside the C library.
+const LIBRARIES: [&str; 5] =
+    ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "libstdc++.so.6", "ld-linux-x86-64.so.2"];
+
+/// Has a confined process read the notes. `None` where no signal was noted; the minidump comes along.
+pub(super) async fn read(
+    shared: &Shared,
+    remains: &Remains,
+) -> Result<Option<(CrashBacktrace, Vec<u8>)>, Error> {
+    let Some(notes) = &remains.notes else { return Ok(None) };
+    let notes = notes.try_clone().map_err(|source| Error::io("share a memory file", source))?;
+    let plugin = remains.blueprint.artifact.descriptor()?;
+    let program = shared.compilers.programs.join(match remains.blueprint.orders.launch {
+        Launch::Fork => "hotcell-launcher",
+        Launch::Exec => "hotcell-worker",
+    });
+    let Some(Gathered { files, input }) = blocking(move || gather(notes, plugin, &program)).await? else {
+        return Ok(None);
+    };
+    let subject = format!("the crash of {}", remains.blueprint.plugin);
+    let answer: Result<Analysis, String> =
+        shared.compilers.ask_confined(&shared.surroundings, &subject, &files, ANALYZE, input).await?.0;
+    let analysis = answer.map_err(|why| Error::Package {
+        subject,
+        detail: escape(why.as_bytes()),
+        class: crate::Class::Invalid,
+    })?;
+    Ok(Some(tell(analysis)))
+}
+
+/// What the confined process gets.
+struct Gathered {
+    /// The files that were mapped, one after the other.
+    files: Arc<Sealed>,
+    /// The encoded request.
+    input: Vec<u8>,
+}
+
+/// `None` where no signal was noted.
+fn gather(notes: OwnedFd, plugin: OwnedFd, program: &Path) -> Result<Option<Gathered>, Error> {
+    let failed = |source| Error::io("read the notes of a crash", source);
+    let mut bytes = vec![0; layout::SIZE];
+    File::from(notes).read_exact_at(&mut bytes, 0).map_err(failed)?;
+    if bytes.first_chunk().is_none_or(|progress| u64::from_ne_bytes(*progress) == layout::EMPTY) {
+        return Ok(None);
+    }
+    let mut request = AnalyzeRequest { notes: bytes, files: Vec::new() };
+    let mut files = Vec::new();
+    let own = PathBuf::from(format!("/proc/self/fd/{}", plugin.as_fd().as_raw_fd()));
+    let mut wanted = vec![(PLUGIN.to_owned(), own), (PROGRAM.to_owned(), program.to_owned())];
+    if let Some(folder) = library_folder() {
+        wanted.extend(LIBRARIES.iter().map(|name| ((*name).to_owned(), folder.join(name))));
+    }
+    for (name, path) in wanted {
+        let before = files.len();
+        let Ok(file) = File::open(path) else { continue };
+        if file.take(FILE_MAX).read_to_end(&mut files).is_ok() {
+            request.files.push((name, (files.len() - before) as u64));
+        } else {
+            files.truncate(before);
+        }
+    }
+    let input = codec::encode(&request).map_err(|error| failed(std::io::Error::other(error)))?;
+    Ok(Some(Gathered { files: Arc::new(Sealed::from_bytes(&files)?), input }))
+}
+
+/// Where this process has its C library from, which workers have, too.
+fn library_folder() -> Option<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let library = maps
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(5))
+        .find(|path| path.ends_with("/libc.so.6"))?;
+    Path::new(library).parent().map(Path::to_owned)
+}
+
+/// What the confined process said, fit to be printed.
+fn tell(analysis: Analysis) -> (CrashBacktrace, Vec<u8>) {
+    let Analysis { signal, code, address, registers, frames, modules, minidump } = analysis;
+    let text = |text: &str| escape(text.as_bytes());
+    let known = |name: &str| Some(text(name)).filter(|name| !name.is_empty());
+    let address_text = |address: u64| format!("{address:#x}");
+    let frames = frames.iter().map(|frame| CrashFrame {
+        address: address_text(frame.address),
+        module: known(file_name(&frame.module)),
+        offset: address_text(frame.offset),
+        function: known(&frame.function),
+        source: known(&frame.file).map(|file| match frame.line {
+            0 => file,
+            line => format!("{file}:{line}"),
+        }),
+    });
+    let modules = modules.iter().map(|Module { name, base, size, build_id }| CrashModule {
+        name: text(name),
+        base: address_text(*base),
+        size: *size,
+        build_id: hex(build_id),
+    });
+    let backtrace = CrashBacktrace {
+        signal,
+        code,
+        address: address_text(address),
+        registers: registers.iter().map(|(name, value)| (text(name), address_text(*value))).collect(),
+        frames: frames.collect(),
+        modules: modules.collect(),
+    };
+    (backtrace, minidump)
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// The functions that a trap's text names, from the innermost: the runtime writes each as `N: 0xADDRESS - NAME`.
+pub(super) fn wasm_functions(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.lines().flat_map(|line| line.split("\\n")).filter_map(|line| {
+        let (number, rest) = line.trim_start().split_once(": ")?;
+        number.parse::<u32>().ok()?;
+        let (_, name) = rest.split_once(" - ")?;
+        Some(name.trim().to_owned())
+    })
+}

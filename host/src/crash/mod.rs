@@ -1,0 +1,145 @@
+//! Crash reports: what is kept of a worker that ended abnormally, and who makes it.
+//!
+//! The worker's notes are hostile, and so is its plugin's file. The host looks into neither: a confined process reads them
+//! and says what it found, and what it says is escaped and bounded before it is written.
+
+mod backtrace;
+mod report;
+mod reporter;
+mod store;
+mod text;
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use hotcell_protocol::crash::layout;
+use hotcell_protocol::{Evidence, Runtime};
+use rustix::fs::{SealFlags, fcntl_add_seals, ftruncate};
+
+use crate::error::Error;
+use crate::exit::{Exit, ExitCause};
+use crate::package::artifact::memory;
+use crate::violation::Violation;
+use crate::worker::Blueprint;
+pub use report::{CrashBacktrace, CrashFrame, CrashGroup, CrashModule, CrashReport, LastCall};
+pub(crate) use reporter::{Reporter, serve};
+pub use store::Crashes;
+
+/// Calls that are remembered of a worker, and the longest name of one.
+const CALLS: usize = 16;
+const NAME_MAX: usize = 48;
+
+/// Log lines that are remembered of a worker.
+pub(crate) const LINES: usize = 20;
+
+/// What is left of a worker that ended.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    pub(crate) blueprint: Arc<Blueprint>,
+    pub(crate) generation: u32,
+    pub(crate) exit: Exit,
+    pub(crate) notes: Option<OwnedFd>,
+    pub(crate) calls: RecentCalls,
+    pub(crate) lines: VecDeque<String>,
+    pub(crate) violations: Vec<Violation>,
+    pub(crate) evidence: Option<Arc<Evidence>>,
+}
+
+impl Remains {
+    /// Whether this end is one to report. What the host did for its own reasons is not, nor is a failed start, whose error
+    /// says everything; and the code of a command is its result.
+    pub(crate) fn are_a_crash(&self) -> bool {
+        match self.exit.cause {
+            ExitCause::KilledByHost(_) | ExitCause::StartFailed { .. } => false,
+            ExitCause::Code(_) => self.blueprint.orders.runtime != Runtime::Command,
+            _ => true,
+        }
+    }
+}
+
+/// The memfd for a worker's notes: of fixed size, so that whatever the worker does, reading it is safe.
+pub(crate) fn notes() -> Result<OwnedFd, Error> {
+    let failed =
+        |errno: rustix::io::Errno| Error::io("make a memory file for notes of a crash", errno.into());
+    let notes = memory("hotcell-crash")?;
+    ftruncate(&notes, layout::SIZE as u64).map_err(failed)?;
+    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    fcntl_add_seals(notes.as_fd(), seals).map_err(failed)?;
+    Ok(notes)
+}
+
+/// The calls that a worker got last, for as little as that costs: no allocation, and no payload is kept.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RecentCalls {
+    ring: [RecentCall; CALLS],
+    sent: u64,
+    replied: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct RecentCall {
+    name: [u8; NAME_MAX],
+    name_len: usize,
+    input_len: usize,
+}
+
+impl Default for RecentCall {
+    fn default() -> RecentCall {
+        RecentCall { name: [0; NAME_MAX], name_len: 0, input_len: 0 }
+    }
+}
+
+impl RecentCalls {
+    /// A call was sent.
+    pub(crate) fn sent(&mut self, name: &str, input_len: usize) {
+        let at = self.sent % CALLS as u64;
+        self.sent += 1;
+        let Some(call) = usize::try_from(at).ok().and_then(|at| self.ring.get_mut(at)) else { return };
+        call.name_len = name.floor_char_boundary(NAME_MAX);
+        call.input_len = input_len;
+        if let (Some(to), Some(from)) =
+            (call.name.get_mut(..call.name_len), name.as_bytes().get(..call.name_len))
+        {
+            to.copy_from_slice(from);
+        }
+    }
+
+    /// The oldest call that had none got its reply.
+    pub(crate) fn replied(&mut self) {
+        self.replied += 1;
+    }
+
+    /// From the oldest to the newest.
+    fn list(&self) -> Vec<LastCall> {
+        let first = self.sent.saturating_sub(CALLS as u64);
+        let call = |number: u64| {
+            let call = self.ring.get(usize::try_from(number % CALLS as u64).ok()?)?;
+            let export = String::from_utf8_lossy(call.name.get(..call.name_len)?).into_owned();
+            Some(LastCall { export, input_bytes: call.input_len as u64, replied: number < self.replied })
+        };
+        (first..self.sent).filter_map(call).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+    use super::{CALLS, RecentCalls};
+
+    #[test]
+    fn the_last_calls_are_remembered_with_what_became_of_them() {
+        let mut calls = RecentCalls::default();
+        assert!(calls.list().is_empty());
+        for number in 0..CALLS + 3 {
+            calls.sent(&format!("export_{number}"), number);
+        }
+        (0..CALLS + 1).for_each(|_| calls.replied());
+        let list = calls.list();
+        assert_eq!((list.len(), list[0].export.as_str(), list[0].input_bytes), (CALLS, "export_3", 3));
+        assert_eq!(list.iter().filter(|call| !call.replied).count(), 2, "one runs, one waits");
+        calls.sent(&"ü".repeat(100), 0);
+        assert_eq!(calls.list().last().map(|call| call.export.clone()), Some("ü".repeat(24)));
+    }
+}

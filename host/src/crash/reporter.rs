@@ -1,0 +1,163 @@
+//! Writes reports in the background: a storm of crashes costs a few reports and a count, and holds nobody up.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hotcell_protocol::launch::build_id;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::report::{CrashReport, FORMAT};
+use super::store::Crashes;
+use super::{Remains, backtrace};
+use crate::compile::blocking;
+use crate::event::EventKind;
+use crate::host::Shared;
+use crate::package::artifact::hex;
+
+/// Ends that wait for their report.
+const WAITING: usize = 16;
+
+/// Reports that one plugin may have at once, and how long it takes to earn another one.
+const BURST: u32 = 8;
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Takes what is left of workers.
+#[derive(Clone, Debug)]
+pub(crate) struct Reporter {
+    sender: mpsc::Sender<Remains>,
+}
+
+impl Reporter {
+    pub(crate) fn new() -> (Reporter, mpsc::Receiver<Remains>) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        (Reporter { sender }, receiver)
+    }
+
+    /// Has a crash reported; others are let go.
+    pub(crate) fn take(&self, remains: Remains) {
+        if remains.are_a_crash()
+            && let Err(error) = self.sender.try_send(remains)
+        {
+            let remains = error.into_inner();
+            let plugin = &remains.blueprint.plugin;
+            tracing::warn!(target: "hotcell::crash", %plugin, "a crash is not reported: too many at once");
+        }
+    }
+}
+
+/// How many reports one plugin may still have.
+#[derive(Debug)]
+struct Allowance {
+    left: u32,
+    earned: Instant,
+    refused: u64,
+}
+
+impl Allowance {
+    /// Whether one more may be written, and how many were not before it.
+    fn take(&mut self, now: Instant) -> Option<u64> {
+        while self.left < BURST && now.duration_since(self.earned) >= PAUSE {
+            self.left += 1;
+            self.earned += PAUSE;
+        }
+        if self.left == BURST {
+            self.earned = now;
+        }
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                Some(std::mem::take(&mut self.refused))
+            }
+            None => {
+                self.refused += 1;
+                None
+            }
+        }
+    }
+}
+
+/// Writes the reports of a host until it is shut down.
+pub(crate) async fn serve(mut remains: mpsc::Receiver<Remains>, shared: Weak<Shared>) {
+    let Some(mut closing) = shared.upgrade().map(|shared| shared.closing()) else { return };
+    let mut allowances: HashMap<String, Allowance> = HashMap::new();
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = remains.recv() => next,
+            // What has ended by now is still reported; the sender is gone with the host.
+            _ = closing.wait_for(|closing| *closing) => remains.try_recv().ok(),
+        };
+        let (Some(next), Some(shared)) = (next, shared.upgrade()) else { return };
+        let now = Instant::now();
+        let fresh = || Allowance { left: BURST, earned: now, refused: 0 };
+        let allowance = allowances.entry(next.blueprint.plugin.clone()).or_insert_with(fresh);
+        if let Some(unreported) = allowance.take(now) {
+            report(&shared, next, unreported).await;
+        }
+    }
+}
+
+async fn report(shared: &Arc<Shared>, remains: Remains, unreported: u64) {
+    let (backtrace, no_backtrace, minidump) = match backtrace::read(shared, &remains).await {
+        Ok(Some((backtrace, minidump))) => (Some(backtrace), None, Some(minidump)),
+        Ok(None) => (None, None, None),
+        Err(error) => (None, Some(error.to_string()), None),
+    };
+    let Remains { blueprint, generation, exit, calls, lines, violations, evidence, notes: _ } = remains;
+    let plugin = blueprint.plugin.clone();
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut report = CrashReport {
+        format: FORMAT,
+        id: String::new(),
+        signature: String::new(),
+        title: String::new(),
+        time_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+        plugin: plugin.clone(),
+        version: blueprint.version.clone(),
+        generation,
+        build: build_id(),
+        artifact: hex(&blueprint.artifact.digest),
+        exit,
+        limits: blueprint.orders.limits.clone(),
+        calls: calls.list(),
+        log: lines.into(),
+        violations,
+        confinement: evidence.map(Arc::unwrap_or_clone),
+        backtrace,
+        no_backtrace,
+        unreported,
+    };
+    report.identify();
+    let title = report.title.clone();
+    let crashes = Crashes::new(shared.surroundings.places.state());
+    match blocking(move || crashes.write(report, minidump)).await {
+        Ok(id) => {
+            tracing::info!(target: "hotcell::crash", %plugin, generation, %id, "{title}");
+            shared.surroundings.events.send(&plugin, generation, EventKind::CrashReported { id, title });
+        }
+        Err(error) => {
+            tracing::warn!(target: "hotcell::crash", %plugin, generation, "a crash is not reported: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::{Allowance, BURST, PAUSE};
+
+    #[test]
+    fn a_storm_has_few_reports_and_is_counted() {
+        let start = Instant::now();
+        let mut allowance = Allowance { left: BURST, earned: start, refused: 0 };
+        let written = (0..1000).filter(|_| allowance.take(start).is_some()).count();
+        assert_eq!(written, BURST as usize);
+        assert_eq!(allowance.take(start + PAUSE), Some(1000 - u64::from(BURST)));
+        assert_eq!(allowance.take(start + PAUSE), None);
+        assert_eq!(allowance.take(start + PAUSE * 100), Some(1));
+        assert_eq!(allowance.left, BURST - 1, "no more than a burst is saved up");
+    }
+}
