@@ -33,6 +33,11 @@ pub struct LoadOptions {
     /// When the plugin's state is kept, to be taken over by the worker that replaces one that crashed. Of no meaning for a
     /// command.
     pub checkpoint: Checkpoint,
+    /// After so long without a call, the plugin's workers are ended; the next call starts one. Without `checkpoint` a plugin loses
+    /// the state that it had. `None`: they wait for ever. Of no meaning for a command.
+    pub idle_stop: Option<Duration>,
+    /// Loads a version though it is in quarantine since an earlier host.
+    pub retry: bool,
 }
 
 /// How a caller and a worker that have nothing to do wait for each other.

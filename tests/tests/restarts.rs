@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use hotcell::{CallError, Class, EventKind, Events, Host, Plugin, Status};
+use hotcell::{CallError, Class, EventKind, Events, Host, LoadOptions, Plugin, Status};
 use hotcell_tests::{Folders, fixture};
 use serde_json::{Value, json};
 
@@ -25,7 +25,16 @@ struct Setup {
 
 impl Setup {
     async fn new() -> Setup {
-        let folders = Folders::new();
+        Setup::over(Folders::new()).await
+    }
+
+    /// A host that comes after this one.
+    async fn next(self) -> Setup {
+        self.host.shutdown().await;
+        Setup::over(self.folders).await
+    }
+
+    async fn over(folders: Folders) -> Setup {
         let (starts, may_start) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(true)));
         let profile = common::profile(
             "native-strict",
@@ -184,4 +193,33 @@ async fn an_unloaded_plugin_is_stopped() {
     assert_eq!(plugin.status(), Status::Stopped);
     assert!(matches!(add(&plugin).await, Err(CallError::HostShutdown)));
     setup.host.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_quarantine_outlives_the_host_for_that_version_alone() {
+    let setup = Setup::new().await;
+    let plugin = setup.load("never", json!({ "mode": "never" })).await;
+    let mut events = setup.host.events();
+    crash(&plugin).await;
+    assert!(quarantined(&mut events).await.contains("not to be restarted"));
+    drop(plugin);
+
+    let setup = setup.next().await;
+    let path = setup.folders.join("never");
+    let refused = setup.host.load(&path).await.expect_err("it is in quarantine");
+    assert_eq!(refused.class(), Class::Crashed);
+    assert!(refused.to_string().contains("quarantine"), "{refused}");
+    let manifest = path.join("manifest.json");
+    let text = std::fs::read_to_string(&manifest).expect("is there");
+    std::fs::write(&manifest, text.replace("0.1.0", "0.1.1")).expect("is writable");
+    setup.host.load(&path).await.expect("another version may start");
+    std::fs::write(&manifest, text).expect("is writable");
+
+    let setup = setup.next().await;
+    let options = LoadOptions { retry: true, ..LoadOptions::default() };
+    let plugin = setup.host.load_with(&path, options).await.expect("it was asked for");
+    assert_eq!(add(&plugin).await.expect("it answers"), b"1");
+    drop(plugin);
+    let setup = setup.next().await;
+    setup.host.load(&path).await.expect("its quarantine is over");
 }

@@ -44,6 +44,12 @@ pub(crate) struct Fingerprint {
     pub(crate) artifact: Sha,
 }
 
+impl std::fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", artifact::hex(&self.manifest), artifact::hex(&self.artifact))
+    }
+}
+
 /// A package that was found and whose manifest was read. Its artifact was not looked at.
 #[derive(Debug)]
 pub(crate) struct Package {

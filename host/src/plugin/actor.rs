@@ -17,6 +17,7 @@ use super::call::{Answered, Call, Outcome, outcome};
 use super::custody::{Custody, Probation};
 use super::errand::{ask, bury, state_input};
 use super::exchange::{Exchange, Look, Parting, Place, Swapped, Trouble};
+use super::memory::Memory;
 use super::restarts::{Down, Restarts};
 use super::steward::{Order, Succession};
 use super::version::{Config, Current, Version};
@@ -50,6 +51,7 @@ pub(super) struct Common {
     pub(super) custody: Arc<Custody>,
     pub(super) restarts: Arc<Restarts>,
     pub(super) config: Arc<Config>,
+    pub(super) memory: Arc<Memory>,
     /// `None` for a plugin that keeps none.
     pub(super) checkpoints: Option<Arc<Checkpoints>>,
     pub(super) exchange: Arc<Exchange>,
@@ -293,7 +295,7 @@ impl Actor {
             Some(trouble) if trouble.is_crash() => "a worker of it ended",
             _ => return false,
         };
-        let Some(Probation { version, mut parked, .. }) = self.common.custody.fail() else { return false };
+        let Some(Probation { version, mut parked, .. }) = self.common.fail_probation() else { return false };
         self.common.current.set(Arc::clone(&version));
         if let Some(worker) = parked.get_mut(self.seat).and_then(Option::take) {
             self.take_seat(worker, &version);
@@ -316,11 +318,14 @@ impl Actor {
             return self.common.exchange.fail_oldest(down.into());
         }
         match self.ensure_worker().await {
-            Ok(()) => self.common.restarts.started(),
+            Ok(()) => {
+                self.common.restarts.started();
+                self.common.memory.released();
+            }
             Err(Error::Shutdown) => self.common.exchange.fail_oldest(CallError::HostShutdown),
             Err(error) => {
                 let news = self.common.restarts.failed(&policy, Instant::now(), &error);
-                news.into_iter().for_each(|down| self.tell(EventKind::Quarantined { reason: down.reason }));
+                news.into_iter().for_each(|down| self.quarantine(down));
                 self.common.exchange.fail_oldest(CallError::Start(Box::new(error)));
             }
         }
@@ -334,7 +339,13 @@ impl Actor {
         let policy = self.common.current.get().prepared.manifest.restart().clone();
         let news = self.common.restarts.crashed(&policy, Instant::now(), exit);
         self.eager = policy.mode == RestartMode::OnCrash && news.is_none();
-        news.into_iter().for_each(|down| self.tell(EventKind::Quarantined { reason: down.reason }));
+        news.into_iter().for_each(|down| self.quarantine(down));
+    }
+
+    fn quarantine(&self, down: Down) {
+        let version = self.common.current.get();
+        self.common.memory.quarantined(&version.prepared.fingerprint(), &down);
+        self.tell(EventKind::Quarantined { reason: down.reason });
     }
 
     /// A command lives for one run.
@@ -490,6 +501,13 @@ impl Common {
     pub(super) fn tell(&self, kind: EventKind) {
         let generation = self.generation.load(Ordering::Relaxed);
         self.shared.surroundings.events.send(&self.id, generation, kind);
+    }
+
+    /// Ends the probation because the new version failed, which is remembered.
+    pub(super) fn fail_probation(&self) -> Option<Probation> {
+        let probation = self.custody.take()?;
+        self.memory.failed(&probation.failing);
+        Some(probation)
     }
 
     pub(super) fn tell_of_fall_back(&self, version: &Version, reason: &str) {

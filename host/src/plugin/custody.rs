@@ -1,6 +1,5 @@
-//! The old version's workers, while the new one is on probation, and the versions that failed.
+//! The old version's workers, while the new one is on probation.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
@@ -23,17 +22,9 @@ pub(super) struct Probation {
 #[derive(Debug, Default)]
 pub(super) struct Custody {
     probation: Mutex<Option<Probation>>,
-    failed: Mutex<HashSet<Fingerprint>>,
 }
 
 impl Custody {
-    /// Ends the probation because the new version failed, which is remembered.
-    pub(super) fn fail(&self) -> Option<Probation> {
-        let probation = self.take()?;
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert(probation.failing);
-        Some(probation)
-    }
-
     pub(super) fn take(&self) -> Option<Probation> {
         self.probation.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -48,9 +39,5 @@ impl Custody {
             .unwrap_or_else(PoisonError::into_inner)
             .as_ref()
             .map(|probation| probation.until)
-    }
-
-    pub(super) fn has_failed(&self, version: &Fingerprint) -> bool {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).contains(version)
     }
 }

@@ -7,7 +7,9 @@ mod custody;
 mod errand;
 mod exchange;
 mod hooks;
+mod memory;
 mod reload;
+mod rest;
 mod restarts;
 mod status;
 mod steward;
@@ -24,6 +26,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{mpsc, watch};
 
 use crate::checkpoint::{Checkpoint, Checkpoints};
+use crate::class::Class;
 use crate::compile::blocking;
 use crate::error::{CallError, Error};
 use crate::event::{EventKind, EventSender};
@@ -34,6 +37,7 @@ use crate::receipt::{self, Receipt};
 use actor::{Actor, Closing, Common};
 pub use call::{CommandRequest, Request};
 use exchange::Exchange;
+use memory::Memory;
 pub use reload::{
     CheckpointError, ConfigureError, IncompatibleState, ReloadError, ReloadOptions, Reloaded, StateMove,
 };
@@ -88,6 +92,7 @@ impl Plugin {
                 Some(Arc::new(opened.await?))
             }
         };
+        let memory = remember(&shared, &prepared).await?;
         let (orders, ordered) = mpsc::unbounded_channel();
         let common = Common {
             number: shared.next_plugin(),
@@ -97,6 +102,7 @@ impl Plugin {
             custody: Arc::default(),
             restarts: Arc::default(),
             config: Arc::default(),
+            memory,
             checkpoints,
             orders,
             closing: Closing { plugin: closed, host: shared.closing() },
@@ -229,6 +235,27 @@ impl Plugin {
         let mut evidence = self.inner.evidence.clone();
         while evidence.changed().await.is_ok() {}
     }
+}
+
+/// What is remembered of the plugin, unless that forbids to start it.
+async fn remember(shared: &Shared, prepared: &Prepared) -> Result<Arc<Memory>, Error> {
+    let (places, id) = (Arc::clone(&shared.surroundings.places), prepared.manifest.id().as_str().to_owned());
+    let (version, retry) = (prepared.fingerprint(), prepared.options.retry);
+    let memory = Arc::new(blocking(move || Memory::open(places.state(), &id)).await?);
+    match memory.quarantine(&version) {
+        None => {}
+        Some(_) if retry => memory.released(),
+        Some((reason, left)) => {
+            let wait = left.map_or_else(String::new, |left| format!(" for {left:.0?}"));
+            let advice = "load another version, or this one with LoadOptions::retry";
+            return Err(Error::Package {
+                subject: prepared.manifest.id().to_string(),
+                detail: format!("it is in quarantine{wait}: {reason}; {advice}"),
+                class: Class::Crashed,
+            });
+        }
+    }
+    Ok(memory)
 }
 
 impl Common {

@@ -71,8 +71,8 @@ impl Kept {
 
 /// One plugin's steward.
 pub(super) struct Steward {
-    common: Common,
-    seats: Vec<mpsc::UnboundedSender<Box<Succession>>>,
+    pub(super) common: Common,
+    pub(super) seats: Vec<mpsc::UnboundedSender<Box<Succession>>>,
     _alive: Alive,
 }
 
@@ -103,6 +103,7 @@ impl Steward {
                         }
                         kept = Kept::now(&self.common);
                     }
+                    () = self.idleness() => self.rest().await,
                 }
                 Some(())
             };
@@ -193,7 +194,7 @@ impl Steward {
     }
 
     /// Keeps the state of every worker. Returns its bytes, of all together.
-    async fn checkpoint(&self) -> Result<usize, CheckpointError> {
+    pub(super) async fn checkpoint(&self) -> Result<usize, CheckpointError> {
         let Some(checkpoints) = &self.common.checkpoints else { return Err(CheckpointError::Off) };
         let mut bytes = 0;
         for seat in 0..self.seats.len() {
@@ -299,11 +300,12 @@ impl Steward {
             self.common.custody.put(Probation { version, parked, failing, until });
         }
         self.common.restarts.forget();
+        self.common.memory.released();
         Ok(states)
     }
 
     /// Ends workers that have no calls, beside everything else. The host's end waits for it.
-    fn bury_later(&self, workers: Vec<Option<Worker>>, why: &'static str) {
+    pub(super) fn bury_later(&self, workers: Vec<Option<Worker>>, why: &'static str) {
         let alive = self.common.shared.alive();
         tokio::spawn(async move {
             bury(workers, why).await;
@@ -323,7 +325,7 @@ impl Steward {
         if old.limits.instances != new.limits.instances {
             return Err(ReloadError::Differs("instances"));
         }
-        if !options.retry && self.common.custody.has_failed(&after.fingerprint()) {
+        if !options.retry && self.common.memory.has_failed(&after.fingerprint()) {
             return Err(ReloadError::FailedBefore);
         }
         let mut more = hotcell_policy::review::widened(&before.plan, &after.plan);
@@ -484,7 +486,7 @@ impl Steward {
     }
 
     /// Has an actor exchange its worker. Gives back the one that left, or the one that could not come.
-    async fn succeed(
+    pub(super) async fn succeed(
         &self,
         seat: usize,
         next: Option<Worker>,
@@ -505,7 +507,7 @@ impl Steward {
         for seat in 0..self.seats.len() {
             if let Err(CallError::Plugin(text)) =
                 self.run_pinned(seat, hook::HEALTH, Vec::new(), deadline).await
-                && let Some(Probation { version, parked, .. }) = self.common.custody.fail()
+                && let Some(Probation { version, parked, .. }) = self.common.fail_probation()
             {
                 let reason = format!("it is not healthy: {}", escape(text.as_bytes()));
                 self.common.current.set(Arc::clone(&version));

@@ -91,6 +91,11 @@ impl Exchange {
         Swapped::Done(before.map(|serving| serving.line))
     }
 
+    /// Whether no call waits or runs.
+    pub(in crate::plugin) fn is_idle(&self) -> bool {
+        self.state().outstanding == 0
+    }
+
     /// Whether calls are held.
     pub(in crate::plugin) fn is_held(&self) -> bool {
         self.state().held
