@@ -14,6 +14,7 @@ use hotcell_protocol::AnswerStatus;
 
 use crate::log::Logger;
 use crate::network::{CONNECT, Connector};
+use crate::plugin::{PLUGIN_CALL, Peers};
 use crate::reentry;
 
 /// The host call that every application answers: one line of text for the log.
@@ -56,11 +57,12 @@ impl Handlers {
     }
 
     /// The table of one plugin.
-    pub(crate) fn broker(&self, granted: &[String]) -> Broker {
+    pub(crate) fn broker(&self, granted: &[String], peers: Option<Peers>) -> Broker {
         let entry = |name: &String| {
             let entry = match self.by_name.get(name) {
                 Some(handler) => Entry::Handler(Arc::clone(handler)),
                 None if name == LOG => Entry::Log,
+                None if name == PLUGIN_CALL => Entry::Peers(peers.clone()?),
                 None => return None,
             };
             Some((name.clone(), entry))
@@ -77,6 +79,8 @@ impl std::fmt::Debug for Handlers {
 
 enum Entry {
     Log,
+    /// Another plugin.
+    Peers(Peers),
     Handler(Handler),
 }
 
@@ -128,15 +132,20 @@ impl Broker {
                 logger.log(&input);
                 Err(Answer { status: AnswerStatus::Ok, payload: Vec::new() })
             }
-            Some(Entry::Handler(handler)) => Ok(Arc::clone(handler)),
+            Some(Entry::Peers(peers)) => match peers.call(&input) {
+                Some(answering) => Ok(Box::pin(answering) as Answering),
+                None => Err(Answer { status: AnswerStatus::Refused, payload: Vec::new() }),
+            },
+            Some(Entry::Handler(handler)) => {
+                let handler = Arc::clone(handler);
+                // What the handler does before its first await may panic, too.
+                Ok(Box::pin(async move { handler(context, input).await }) as Answering)
+            }
         };
         async move {
             match now {
                 Err(answer) => answer,
-                Ok(handler) => {
-                    let handled = reentry::within(chain, async move { handler(context, input).await });
-                    bounded(Caught(Box::pin(handled)).await, limit)
-                }
+                Ok(answering) => bounded(Caught(Box::pin(reentry::within(chain, answering))).await, limit),
             }
         }
     }
@@ -193,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn only_what_is_granted_and_registered_is_answered() {
         let granted = ["echo".to_owned(), "unknown".to_owned(), "log".to_owned()];
-        let broker = handlers().broker(&granted);
+        let broker = handlers().broker(&granted, None);
         assert_eq!(
             ask(&broker, "echo", b"hi").await,
             Answer { status: AnswerStatus::Ok, payload: b"hi".to_vec() }
@@ -210,7 +219,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_handler_that_panics_or_answers_too_much_fails_alone() {
-        let broker = handlers().broker(&["echo".to_owned(), "panic".to_owned()]);
+        let broker = handlers().broker(&["echo".to_owned(), "panic".to_owned()], None);
         assert_eq!(ask(&broker, "panic", b"").await.status, AnswerStatus::Failed);
         assert_eq!(ask(&broker, "echo", b"123456789").await.status, AnswerStatus::Failed);
         assert_eq!(ask(&broker, "echo", b"12345678").await.status, AnswerStatus::Ok, "just inside");

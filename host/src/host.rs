@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hotcell_policy::{Plan, Platform, Profile};
+use hotcell_policy::{Manifest, Plan, Platform, Profile};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::broker::Handlers;
@@ -16,7 +16,7 @@ use crate::event::{EventKind, Events};
 use crate::identity::Registry;
 use crate::network::Resolver;
 use crate::package::artifact::hex;
-use crate::plugin::Plugin;
+use crate::plugin::{Loaded, Plugin};
 use crate::prepare::{LoadOptions, Prepared, prepare};
 use crate::worker::Surroundings;
 
@@ -51,6 +51,11 @@ impl Package {
         plugin
     }
 
+    /// What the plugin is and requests.
+    pub fn manifest(&self) -> &Manifest {
+        &self.prepared.manifest
+    }
+
     /// The plan that its workers will execute; [`hotcell_policy::render`] makes it readable.
     pub fn plan(&self) -> &Plan {
         &self.prepared.plan
@@ -72,6 +77,7 @@ pub(crate) struct Shared {
     pub(crate) profiles: Vec<Profile>,
     pub(crate) registry: Registry,
     pub(crate) resolver: Resolver,
+    pub(crate) loaded: Loaded,
     plugins: AtomicU64,
     closing: watch::Sender<bool>,
     living: watch::Sender<u64>,
@@ -144,6 +150,7 @@ impl Host {
             profiles,
             registry,
             resolver,
+            loaded: Loaded::default(),
             plugins: AtomicU64::new(1),
             closing: watch::Sender::new(false),
             living: watch::Sender::new(0),
@@ -216,6 +223,11 @@ impl Host {
             _ = closing.wait_for(|closing| *closing) => Err(Error::Shutdown),
             prepared = prepare(&self.shared, path.to_owned(), options, 1) => prepared,
         }
+    }
+
+    /// The plugins that are loaded and have a handle, in the order in which they were started.
+    pub fn loaded(&self) -> Vec<Plugin> {
+        self.shared.loaded.list()
     }
 
     /// What happens from now on.

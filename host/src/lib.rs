@@ -20,6 +20,7 @@ mod cgroup;
 mod checkpoint;
 mod class;
 mod compile;
+mod contract;
 mod crash;
 mod doctor;
 mod error;

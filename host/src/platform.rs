@@ -65,6 +65,7 @@ pub(crate) fn class_of(error: &PolicyError) -> Class {
         PolicyError::Refused { .. } | PolicyError::NotBuilt { .. } | PolicyError::Inexpressible { .. } => {
             Class::Refused
         }
+        PolicyError::HostApi { .. } => Class::Invalid,
         PolicyError::Unavailable { .. } => Class::Unavailable,
         PolicyError::RuntimeMismatch { .. }
         | PolicyError::RuntimeUnknown

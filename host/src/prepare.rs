@@ -9,6 +9,7 @@ use hotcell_protocol::{Description, Image, Runtime};
 
 use crate::checkpoint::Checkpoint;
 use crate::compile::blocking;
+use crate::contract::{check_config, check_exports};
 use crate::error::Error;
 use crate::host::Shared;
 use crate::identity::Identity;
@@ -124,11 +125,17 @@ pub(crate) async fn prepare(
     } else {
         compile_module(shared, manifest, bare && bare_use == BareUse::Library, artifact).await?
     };
+    if let Some(description) = &description {
+        check_exports(&manifest, description)?;
+    }
     let identity = identity(shared, &manifest, &plan).await?;
     let profile = find_profile(manifest.profile().as_str(), &shared.profiles)?;
     let profile_text = profile.text().to_owned();
     let adviser = Adviser::new(profile, plan.orders.runtime, &manifest);
     let config = options.config.as_ref().or(manifest.config()).map(serde_json::Value::to_string);
+    if let Some(config) = &config {
+        check_config(shared, &manifest, config).await?;
+    }
     let blueprint = Arc::new(Blueprint {
         plugin: manifest.id().as_str().to_owned(),
         subject: subject(&manifest),

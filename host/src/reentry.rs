@@ -26,6 +26,11 @@ impl Chain {
         chain
     }
 
+    /// How many plugins wait.
+    pub(crate) fn depth(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether this plugin waits.
     pub(crate) fn holds(&self, plugin: u64) -> bool {
         self.0.contains(&plugin)

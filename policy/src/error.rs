@@ -31,6 +31,14 @@ pub enum PolicyError {
         /// What to do.
         advice: String,
     },
+    /// The plugin was made for another version of hotcell.
+    #[error("the plugin needs hotcell {wanted} ({place}), and this is {}; use a version that both know", env!("CARGO_PKG_VERSION"))]
+    HostApi {
+        /// The requirement.
+        wanted: String,
+        /// Manifest file and line.
+        place: String,
+    },
     /// The platform lacks a layer that the profile requires.
     #[error("{layer}: this machine has no {feature}, which Linux {}.{} or later provides (here: {}); {advice}", since_kernel.0, since_kernel.1, Kernel(*kernel))]
     Unavailable {

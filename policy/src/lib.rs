@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod compile;
+mod dependencies;
 mod error;
 mod input;
 mod manifest;
@@ -22,9 +23,10 @@ mod seccomp;
 mod units;
 
 pub use compile::{compile, compiler_plan};
+pub use dependencies::{DependencyError, start_order};
 pub use error::PolicyError;
 pub use input::ParseError;
-pub use manifest::{Manifest, RestartMode, RestartPolicy, manifest_schema};
+pub use manifest::{Dependency, Manifest, RestartMode, RestartPolicy, manifest_schema};
 pub use names::{GrantPath, HostCallName, HostPort, NameError, PackagePath, PluginId, ProfileName};
 pub use plan::{CgroupLimit, Fact, Plan, Topic};
 pub use platform::{Arch, Controller, Platform};

@@ -143,6 +143,12 @@ pub fn resolve(manifest: &Manifest, profile: &Profile) -> Result<Policy, PolicyE
             advice: "remove it from the manifest, if the plugin can do without".to_owned(),
         });
     }
+    if let Some(Located { value: wanted, line }) = &manifest.host_api
+        && !semver::Version::parse(env!("CARGO_PKG_VERSION")).is_ok_and(|own| wanted.matches(&own))
+    {
+        let place = place(manifest, *line);
+        return Err(PolicyError::HostApi { wanted: wanted.to_string(), place });
+    }
     let runtime = manifest.runtime().ok_or(PolicyError::RuntimeUnknown)?;
     let mut policy = base(profile, runtime, manifest.id().to_string())?;
     policy.files = files(manifest, profile, runtime)?;

@@ -11,6 +11,10 @@ use crate::orders::Runtime;
 /// The compiler's export.
 pub const COMPILE: &str = "compile";
 
+/// Another export of the same program: whether a configuration (the input, JSON) meets the JSON Schema that the process was
+/// started with in the place of a module. The reply is empty, a plugin error a `String`.
+pub const VALIDATE: &str = "validate";
+
 /// Names that a description may list; the rest is cut.
 pub const NAMES_MAX: usize = 1000;
 

@@ -186,6 +186,8 @@ pub mod hook {
     pub const STATE_LOAD: &str = "hotcell:state-load";
     /// The input is the plugin's new configuration, JSON.
     pub const CONFIGURE: &str = "hotcell:configure";
+    /// For native workers, not their plugins: the input is names of exports, one to a line; the reply those that are missing.
+    pub const MISSING: &str = "hotcell:missing";
 }
 
 #[cfg(test)]

@@ -100,6 +100,20 @@ pub fn log(level: Level, message: &str) -> Result<(), HostCallError> {
     host_call("log", log_record(level, message).as_bytes()).map(drop)
 }
 
+/// Calls an export of another plugin. Needs the host call `plugin.call`, and the plugin's id among the manifest's
+/// `dependencies`.
+///
+/// # Errors
+/// Those of [`host_call`]: refused if the plugin is not among the dependencies, failed if it is not loaded, if it waits for
+/// this one, or if its call did not end with a reply.
+pub fn call_plugin(id: &str, export: &str, input: &[u8]) -> Result<Vec<u8>, HostCallError> {
+    let mut framed = Vec::with_capacity(id.len() + export.len() + input.len() + 2);
+    for part in [id.as_bytes(), b"/", export.as_bytes(), b"\n", input] {
+        framed.extend_from_slice(part);
+    }
+    host_call("plugin.call", &framed)
+}
+
 /// `{"level":"info","message":"..."}`, without a JSON library.
 fn log_record(level: Level, message: &str) -> String {
     let mut json = String::with_capacity(message.len() + 40);

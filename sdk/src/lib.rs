@@ -31,7 +31,7 @@ mod json;
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub use connect::{Connection, connect};
 pub use export::IntoReply;
-pub use host::{HostCallError, Level, host_call, log};
+pub use host::{HostCallError, Level, call_plugin, host_call, log};
 #[cfg(feature = "json")]
 pub use json::{host_call_json, json};
 

@@ -122,6 +122,7 @@ impl Runtime for Native {
                 let configure = self.find(abi::CONFIGURE);
                 return configure.map_or_else(|| no_hook(abi::CONFIGURE), |found| invoke(found, input, link));
             }
+            hook::MISSING => return self.missing(input),
             name if !abi::is_export_name(name) => {
                 return Reply::text(ReplyStatus::NoSuchExport, format!("`{name}` cannot name an export"));
             }
@@ -175,6 +176,16 @@ impl Native {
             unsafe { function(version, state.as_ptr(), state.len()) }
         });
         exchange.into_reply(status)
+    }
+
+    /// Which of the exports named in the input are not there.
+    fn missing(&self, input: &[u8]) -> Reply {
+        let names = String::from_utf8_lossy(input);
+        let there = |name: &str| {
+            abi::is_export_name(name) && self.find(&format!("{}{name}", abi::EXPORT_PREFIX)).is_some()
+        };
+        let missing: Vec<_> = names.lines().filter(|name| !there(name)).collect();
+        Reply::text(ReplyStatus::Ok, missing.join(", "))
     }
 
     fn find(&self, symbol: &str) -> Option<ExportFn> {

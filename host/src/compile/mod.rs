@@ -120,7 +120,8 @@ impl Compilers {
     ) -> Result<Compiled, Error> {
         let failed = |error: CodecError| Error::io("ask a compiler", std::io::Error::other(error));
         let input = codec::encode(&CompileRequest { runtime }).map_err(failed)?;
-        let (answer, output) = self.ask_confined(surroundings, subject, module, COMPILE, input).await?;
+        let question = Question { export: COMPILE, input, time: self.compile_time()? };
+        let (answer, output) = self.ask_confined(surroundings, subject, module, question).await?;
         let description: Description =
             answer.map_err(|failure: CompileFailure| refused(subject, &failure))?;
         let cache = self.cache.clone();
@@ -133,14 +134,17 @@ impl Compilers {
         .await
     }
 
+    fn compile_time(&self) -> Result<Duration, Error> {
+        Ok(Duration::from_millis(compiler_plan(&self.platform)?.orders.limits.call_ms))
+    }
+
     /// Starts a process that reads a hostile file, asks it, and waits for its end: nobody writes to its output any more.
     pub(crate) async fn ask_confined<T: DeserializeOwned, F: DeserializeOwned>(
         &self,
         surroundings: &Surroundings,
         subject: &str,
         file: &Arc<Sealed>,
-        export: &'static str,
-        input: Vec<u8>,
+        question: Question,
     ) -> Result<(Result<T, F>, OwnedFd), Error> {
         let blueprint = Arc::new(Blueprint {
             plugin: crate::identity::COMPILER.to_owned(),
@@ -159,12 +163,12 @@ impl Compilers {
         let output = memory("hotcell-output")?;
         let theirs = output.try_clone().map_err(|source| Error::io("share a memory file", source))?;
         let particulars = Particulars { generation: 1, output: Some(theirs), ..Particulars::default() };
-        let broker = Handlers::default().broker(&[]);
+        let broker = Handlers::default().broker(&[], None);
         let (mut worker, _) =
             start(surroundings, &blueprint, particulars, CommandIo::default(), &broker, &Chain::default())
                 .await
                 .map_err(|failed| broken_compiler(subject, failed))?;
-        let asked = ask(&mut worker, &blueprint, Request { export, input: Mutex::new(input) }, &broker).await;
+        let asked = ask(&mut worker, question, &broker).await;
         worker.kill(ExitCause::KilledByHost("its work is done".to_owned()));
         let exit = worker.finish().await;
         match asked {
@@ -178,7 +182,16 @@ impl Compilers {
     }
 }
 
-/// What a compiler is asked.
+/// What a process is asked that was started for one file.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) export: &'static str,
+    pub(crate) input: Vec<u8>,
+    /// How long the answer may take.
+    pub(crate) time: Duration,
+}
+
+/// The same, as it is sent.
 #[derive(Debug)]
 struct Request {
     export: &'static str,
@@ -198,12 +211,11 @@ impl Errand for Request {
 /// Asks a compiler. `None` where it did not answer as a compiler does; the cause is recorded with the worker.
 async fn ask<T: DeserializeOwned, F: DeserializeOwned>(
     worker: &mut Worker,
-    blueprint: &Blueprint,
-    request: Request,
+    Question { export, input, time }: Question,
     broker: &Broker,
 ) -> Option<Result<T, F>> {
-    let deadline = Duration::from_millis(blueprint.orders.limits.call_ms);
-    let reply = match tokio::time::timeout(deadline, worker.call(Arc::new(request), broker)).await {
+    let request = Request { export, input: Mutex::new(input) };
+    let reply = match tokio::time::timeout(time, worker.call(Arc::new(request), broker)).await {
         Ok(Ok(reply)) => reply,
         Ok(Err(broken)) => {
             worker.condemn(broken).await;

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hotcell_protocol::Launch;
 use hotcell_protocol::codec;
@@ -13,11 +14,14 @@ use hotcell_protocol::crash::{ANALYZE, Analysis, AnalyzeRequest, Module, PLUGIN,
 
 use super::Remains;
 use super::report::{CrashBacktrace, CrashFrame, CrashModule};
-use crate::compile::blocking;
+use crate::compile::{Question, blocking};
 use crate::error::Error;
 use crate::host::Shared;
 use crate::package::artifact::{Sealed, hex};
 use crate::text::escape;
+
+/// How long it may take: an honest crash takes a hundredth of it.
+const TIME: Duration = Duration::from_secs(10);
 
 /// Largest file that is handed to the confined process: beyond it, addresses stay without names.
 const FILE_MAX: u64 = 128 << 20;
@@ -42,8 +46,9 @@ pub(super) async fn read(
         return Ok(None);
     };
     let subject = format!("the crash of {}", remains.blueprint.plugin);
+    let question = Question { export: ANALYZE, input, time: TIME };
     let answer: Result<Analysis, String> =
-        shared.compilers.ask_confined(&shared.surroundings, &subject, &files, ANALYZE, input).await?.0;
+        shared.compilers.ask_confined(&shared.surroundings, &subject, &files, question).await?.0;
     let analysis = answer.map_err(|why| Error::Package {
         subject,
         detail: escape(why.as_bytes()),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hotcell_policy::RestartMode;
 use hotcell_protocol::Evidence;
-use hotcell_protocol::{ReplyStatus, hook};
+use hotcell_protocol::{Image, ReplyStatus, hook};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -24,6 +24,7 @@ use super::version::{Config, Current, Version};
 use super::wait::answer;
 use crate::checkpoint::Checkpoints;
 use crate::compile::blocking;
+use crate::contract::lacks;
 use crate::error::{CallError, Error};
 use crate::event::EventKind;
 use crate::exit::{Exit, ExitCause, Limit};
@@ -524,6 +525,7 @@ pub(super) async fn bring_up(
     io: CommandIo,
 ) -> Result<(Worker, Evidence), Failed> {
     let (worker, evidence) = launch(common, version, arguments, io).await?;
+    let worker = check_promises(common, version, worker).await?;
     let Some(config) = common.config.get() else { return Ok((worker, evidence)) };
     let asked = ask(common, worker, version, hook::CONFIGURE, config.into_bytes()).await;
     let (worker, taken) = asked.map_err(Failed::Ended)?;
@@ -537,6 +539,26 @@ pub(super) async fn bring_up(
     }
 }
 
+/// Has the first worker of a native version say whether it has the exports that the manifest promises.
+async fn check_promises(common: &Common, version: &Version, worker: Worker) -> Result<Worker, Failed> {
+    let Version { prepared, promises_checked, .. } = version;
+    let promised = prepared.manifest.exports();
+    let native = prepared.blueprint.image == Image::Native;
+    if !native || promised.is_empty() || promises_checked.swap(true, Ordering::Relaxed) {
+        return Ok(worker);
+    }
+    let asked = ask(common, worker, version, hook::MISSING, promised.join("\n").into_bytes()).await;
+    let (worker, missing) = asked.map_err(Failed::Ended)?;
+    match missing {
+        Ok(missing) if missing.is_empty() => Ok(worker),
+        said => {
+            bury(vec![Some(worker)], "it lacks what its manifest promises").await;
+            let missing = said.map_or_else(|error| error.to_string(), |missing| escape(&missing));
+            Err(Failed::Host(lacks(&prepared.manifest, &missing)))
+        }
+    }
+}
+
 /// A worker from the spares of a version, or a new one.
 async fn launch(
     common: &Common,
@@ -544,7 +566,7 @@ async fn launch(
     arguments: Vec<String>,
     io: CommandIo,
 ) -> Result<(Worker, Evidence), Failed> {
-    let Version { prepared, broker } = version;
+    let Version { prepared, broker, .. } = version;
     let chain = Chain::default().with(common.number);
     if let Some(spare) = prepared.spares.take().await {
         common.generation.fetch_max(spare.worker.generation(), Ordering::Relaxed);

@@ -8,6 +8,7 @@ mod errand;
 mod exchange;
 mod hooks;
 mod memory;
+mod peers;
 mod reload;
 mod rest;
 mod restarts;
@@ -38,6 +39,7 @@ use actor::{Actor, Closing, Common};
 pub use call::{CommandRequest, Request};
 use exchange::Exchange;
 use memory::Memory;
+pub(crate) use peers::{Loaded, PLUGIN_CALL, Peers};
 pub use reload::{
     CheckpointError, ConfigureError, IncompatibleState, ReloadError, ReloadOptions, Reloaded, StateMove,
 };
@@ -92,6 +94,7 @@ impl Plugin {
                 Some(Arc::new(opened.await?))
             }
         };
+        shared.loaded.check(&prepared.manifest)?;
         let memory = remember(&shared, &prepared).await?;
         let (orders, ordered) = mpsc::unbounded_channel();
         let common = Common {
@@ -124,8 +127,10 @@ impl Plugin {
         }
         tokio::spawn(clock::run(Arc::clone(&common.exchange), common.closing.clone()));
         actors.into_iter().for_each(|actor| _ = tokio::spawn(actor.run()));
+        let inner = Arc::new(inner);
+        common.shared.loaded.add(&inner);
         tokio::spawn(Steward::new(common, successors)?.run(ordered));
-        Ok(Plugin { inner: Arc::new(inner) })
+        Ok(Plugin { inner })
     }
 
     fn tell(&self, kind: EventKind) {

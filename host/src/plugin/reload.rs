@@ -92,6 +92,9 @@ pub enum ReloadError {
     /// It may do more than the old one, and nobody has approved that.
     #[error("the new version may do more: {}; `may_widen` approves it", .0.join(", "))]
     Widens(Vec<String>),
+    /// Plugins that are loaded need another version of it.
+    #[error("the new version does not suit plugins that need it: {}", .0.join(", "))]
+    Breaks(Vec<String>),
     /// It was rolled back before.
     #[error("this version was rolled back before; `retry` tries it again")]
     FailedBefore,
@@ -152,7 +155,7 @@ impl ReloadError {
         match self {
             ReloadError::Start(error) => error.class(),
             ReloadError::Differs(_) => Class::Invalid,
-            ReloadError::Widens(_) | ReloadError::FailedBefore => Class::Refused,
+            ReloadError::Widens(_) | ReloadError::Breaks(_) | ReloadError::FailedBefore => Class::Refused,
             ReloadError::Unhealthy(error) | ReloadError::NotSaved(error) | ReloadError::NotTaken(error) => {
                 error.class()
             }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hotcell_policy::Manifest;
+use hotcell_policy::{Manifest, PluginId};
 use hotcell_protocol::{Runtime, hook};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -17,12 +17,14 @@ use super::clock::due;
 use super::custody::Probation;
 use super::errand::{ask, bury, chain, state_input, too_large};
 use super::exchange::Pinned;
+use super::peers::PLUGIN_CALL;
 use super::reload::{
     CheckpointError, ConfigureError, IncompatibleState, ReloadError, ReloadOptions, Reloaded, StateMove,
 };
 use super::version::Version;
 use crate::checkpoint::Checkpoint;
 use crate::compile::blocking;
+use crate::contract::check_config;
 use crate::error::{CallError, Error};
 use crate::event::EventKind;
 use crate::host::Alive;
@@ -152,6 +154,10 @@ impl Steward {
             return Err(ConfigureError::Unfit(format!(
                 "the configuration has {size} bytes, the limit is {most}"
             )));
+        }
+        let manifest = &self.common.current.get().prepared.manifest;
+        if let Err(error) = check_config(&self.common.shared, manifest, &config).await {
+            return Err(ConfigureError::Unfit(error.to_string()));
         }
         let before = self.common.config.replace(Some(config.clone()));
         let given = before.clone().or_else(|| self.common.current.get().prepared.blueprint.config.clone());
@@ -328,9 +334,20 @@ impl Steward {
         if !options.retry && self.common.memory.has_failed(&after.fingerprint()) {
             return Err(ReloadError::FailedBefore);
         }
+        let broken = self.common.shared.loaded.broken_by(&after.manifest);
+        if !broken.is_empty() {
+            return Err(ReloadError::Breaks(broken));
+        }
+        self.common.shared.loaded.check(&after.manifest)?;
         let mut more = hotcell_policy::review::widened(&before.plan, &after.plan);
         if before.manifest.profile() != after.manifest.profile() {
             more.insert(0, format!("profile `{}`", after.manifest.profile()));
+        }
+        if after.plan.orders.host_calls.iter().any(|call| call == PLUGIN_CALL) {
+            let known =
+                |id: &PluginId| before.manifest.dependencies().iter().any(|dependency| dependency.id == *id);
+            let new = after.manifest.dependencies().iter().filter(|dependency| !known(&dependency.id));
+            more.extend(new.map(|dependency| format!("calls to plugin {}", dependency.id)));
         }
         if !options.may_widen && !more.is_empty() {
             return Err(ReloadError::Widens(more));

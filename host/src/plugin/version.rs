@@ -1,10 +1,12 @@
 //! What a plugin is made of now. A reload puts another version in its place.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::broker::Broker;
 use crate::host::Shared;
 use crate::network::Connector;
+use crate::plugin::Peers;
 use crate::prepare::Prepared;
 
 /// A package at one time, with the host calls that its plan grants.
@@ -12,13 +14,17 @@ use crate::prepare::Prepared;
 pub(super) struct Version {
     pub(super) prepared: Arc<Prepared>,
     pub(super) broker: Arc<Broker>,
+    /// A worker has said whether the exports are there that the manifest promises.
+    pub(super) promises_checked: AtomicBool,
 }
 
 impl Version {
-    pub(super) fn new(shared: &Shared, prepared: Arc<Prepared>) -> Version {
+    pub(super) fn new(shared: &Arc<Shared>, prepared: Arc<Prepared>) -> Version {
         let connector = Connector::new(&prepared.plan.connects, shared.resolver.clone());
-        let broker = shared.handlers.broker(&prepared.plan.orders.host_calls).with_connections(connector);
-        Version { prepared, broker: Arc::new(broker) }
+        let peers = Peers::new(shared, &prepared.manifest);
+        let broker = shared.handlers.broker(&prepared.plan.orders.host_calls, Some(peers));
+        let broker = broker.with_connections(connector);
+        Version { prepared, broker: Arc::new(broker), promises_checked: AtomicBool::new(false) }
     }
 }
 

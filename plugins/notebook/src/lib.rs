@@ -95,6 +95,15 @@ fn read_file(path: &[u8]) -> Result<Vec<u8>, String> {
     hotcell_plugin::host_call("file.read", path).map_err(|error| error.to_string())
 }
 
+/// Asks another plugin: the input is its id, the export and the export's input, with a space between them.
+fn relay(input: &[u8]) -> Result<Vec<u8>, String> {
+    let text = std::str::from_utf8(input).map_err(|error| error.to_string())?;
+    let mut parts = text.splitn(3, ' ');
+    let mut part = || parts.next().unwrap_or_default();
+    let (id, export, input) = (part(), part(), part());
+    hotcell_plugin::call_plugin(id, export, input.as_bytes()).map_err(|error| error.to_string())
+}
+
 fn crash(_: &[u8]) -> Result<(), &'static str> {
     std::process::abort()
 }
@@ -148,6 +157,7 @@ hotcell_plugin::export! {
     get_state => get_state,
     add => add,
     work => work,
+    relay => relay,
     read_file => read_file,
     crash => crash;
     state_save: save,

@@ -3,6 +3,7 @@
 //! A manifest is hostile text. Everything in it is bounded and parsed into types that cannot be wrong; what it asks for
 //! is no right until a profile grants it.
 
+mod contract;
 mod keys;
 mod permissions;
 mod read;
@@ -32,12 +33,27 @@ pub struct Manifest {
     runtime: Option<Runtime>,
     pub(crate) instances: Option<Located<u32>>,
     pub(crate) requests: Requests,
+    pub(crate) host_api: Option<Located<semver::VersionReq>>,
     state_version: u32,
+    exports: Vec<String>,
+    dependencies: Vec<Dependency>,
+    config_schema: Option<serde_json::Value>,
     config: Option<serde_json::Value>,
     profile: Option<ProfileName>,
     pub(crate) profile_line: usize,
     restart: RestartPolicy,
     pub(crate) unbuilt: Vec<Unbuilt>,
+}
+
+/// Another plugin that a plugin needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dependency {
+    /// Its id.
+    pub id: PluginId,
+    /// The versions that will do.
+    pub version: semver::VersionReq,
+    /// Whether the plugin runs without it.
+    pub optional: bool,
 }
 
 /// What happens after a crash, as a manifest wants it.
@@ -116,7 +132,11 @@ impl Manifest {
             runtime: Some(runtime),
             instances: None,
             requests: Requests::default(),
+            host_api: None,
             state_version: read::STATE_VERSION,
+            exports: Vec::new(),
+            dependencies: Vec::new(),
+            config_schema: None,
             config: None,
             profile: Some(profile),
             profile_line: 1,
@@ -180,6 +200,21 @@ impl Manifest {
     /// The version of the state that the plugin saves.
     pub fn state_version(&self) -> u32 {
         self.state_version
+    }
+
+    /// The exports that the plugin promises, as calls name them.
+    pub fn exports(&self) -> &[String] {
+        &self.exports
+    }
+
+    /// The plugins that this one needs.
+    pub fn dependencies(&self) -> &[Dependency] {
+        &self.dependencies
+    }
+
+    /// The JSON Schema that configurations meet.
+    pub fn config_schema(&self) -> Option<&serde_json::Value> {
+        self.config_schema.as_ref()
     }
 
     /// What the plugin gets when it starts.

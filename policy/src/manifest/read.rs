@@ -2,8 +2,9 @@
 
 use hotcell_protocol::Runtime;
 
+use super::contract::Contract;
 use super::keys::{KEYS, Kind, children};
-use super::{Located, Manifest, RestartMode, RestartPolicy, permissions, unbuilt};
+use super::{Located, Manifest, RestartMode, RestartPolicy, contract, permissions, unbuilt};
 use crate::Arch;
 use crate::error::runtime_name;
 use crate::input::{Document, Field, Fields, ParseError, read_json};
@@ -62,6 +63,7 @@ pub(super) fn read(document: &Document<'_>) -> Result<Manifest, ParseError> {
         Some(field) => permissions::read(&field, &mut reading)?,
         None => permissions::Requests::default(),
     };
+    let Contract { host_api, state_version, exports } = contract::read_contract(&fields, &mut reading)?;
     unbuilt::read(&fields, &mut reading)?;
     Ok(Manifest {
         file: document.file.to_owned(),
@@ -74,7 +76,11 @@ pub(super) fn read(document: &Document<'_>) -> Result<Manifest, ParseError> {
         runtime: artifact_runtime,
         instances: read_instances(&fields)?,
         requests,
-        state_version: read_state_version(&fields)?,
+        host_api,
+        state_version,
+        exports,
+        dependencies: contract::read_dependencies(&fields)?,
+        config_schema: contract::read_schema(&fields)?,
         config: fields.optional("config").map(|field| read_config(&field)).transpose()?,
         profile,
         profile_line,
@@ -86,14 +92,6 @@ pub(super) fn read(document: &Document<'_>) -> Result<Manifest, ParseError> {
 fn read_instances(fields: &Fields<'_>) -> Result<Option<Located<u32>>, ParseError> {
     let Some(field) = fields.optional("instances") else { return Ok(None) };
     Ok(Some(Located { value: field.integer32(1..=INSTANCES_MAX)?, line: field.line() }))
-}
-
-fn read_state_version(fields: &Fields<'_>) -> Result<u32, ParseError> {
-    let Some(contract) = fields.optional("api_contract") else { return Ok(STATE_VERSION) };
-    match table(&contract)?.optional("state_version") {
-        Some(field) => field.integer32(0..=u32::MAX),
-        None => Ok(STATE_VERSION),
-    }
 }
 
 fn optional_text(fields: &Fields<'_>, key: &str) -> Result<Option<String>, ParseError> {

@@ -1,7 +1,7 @@
 //! What reads hostile files for the host: wasm in, native code and a bounded description out; the notes of a crash in, a
-//! backtrace and a minidump out.
+//! backtrace and a minidump out; a configuration and its JSON Schema in, whether they fit out.
 //!
-//! It runs confined, in a process of its own for each module and crash, without threads, files or executable memory. Its
+//! It runs confined, in a process of its own for each module, crash and schema, without threads, files or executable memory. Its
 //! output stays as hostile as what it read: wasm workers are confined like native ones, and the rest are claims.
 
 #![forbid(unsafe_code)]
@@ -10,6 +10,7 @@ pub mod crash;
 mod failure;
 mod inspect;
 mod offer;
+pub mod schema;
 mod source;
 mod worker;
 

@@ -1,4 +1,4 @@
-//! The compiler as a worker: two exports, `compile` and `analyze`, of which it serves one, once.
+//! The compiler as a worker: three exports, of which it serves one, once.
 
 use std::fs::File;
 use std::io::Write;
@@ -8,7 +8,10 @@ use hotcell_protocol::crash::{self, AnalyzeRequest};
 use hotcell_protocol::{CompileFailure, CompileRequest, Failure, FailureKind, ReplyStatus, codec, compile};
 use hotcell_worker::{Confined, Input, Link, Reply, Runtime, Started, load_failure};
 
-use crate::failure::failure;
+use crate::failure::{bounded, failure};
+
+/// Each process reads what it was started for once.
+const USED_UP: &str = "this process has read its file already";
 
 /// A confined compiler, with the module, or the files of a crash, that it was started for.
 #[derive(Debug)]
@@ -34,10 +37,16 @@ impl Compiler {
             .map_err(|error| internal(&format!("failed to describe it: {error}")))
     }
 
+    fn validate(&mut self, config: &[u8]) -> Result<Vec<u8>, String> {
+        let schema = self.source.take().ok_or(USED_UP)?;
+        crate::schema::validate(&schema, config).map_err(|why| bounded(&why))?;
+        codec::encode(&()).map_err(|error| error.to_string())
+    }
+
     fn analyze(&mut self, input: &[u8]) -> Result<Vec<u8>, String> {
         let request: AnalyzeRequest =
             codec::decode(input).map_err(|error| format!("the request is malformed: {error}"))?;
-        let files = self.source.take().ok_or("this process has read its files already")?;
+        let files = self.source.take().ok_or(USED_UP)?;
         let analysis = crate::crash::analyze(&files, &request)?;
         codec::encode(&analysis).map_err(|error| format!("failed to describe it: {error}"))
     }
@@ -70,7 +79,11 @@ impl Runtime for Compiler {
                 Ok(payload) => Reply::bytes(ReplyStatus::Ok, payload),
                 Err(why) => Reply::bytes(ReplyStatus::PluginError, codec::encode(&why).unwrap_or_default()),
             },
-            _ => Reply::text(ReplyStatus::NoSuchExport, "the compiler's exports are `compile` and `analyze`"),
+            compile::VALIDATE => match self.validate(input) {
+                Ok(payload) => Reply::bytes(ReplyStatus::Ok, payload),
+                Err(why) => Reply::bytes(ReplyStatus::PluginError, codec::encode(&why).unwrap_or_default()),
+            },
+            _ => Reply::text(ReplyStatus::NoSuchExport, "the compiler has no such export"),
         }
     }
 }

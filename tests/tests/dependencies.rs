@@ -1,0 +1,226 @@
+//! Plugins that need each other: the order of their starts and ends, who may call whom, and what a reload may not break.
+
+#![allow(clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use hotcell::{CallError, Class, EventKind, Host, LoadOptions, Plugin, ReloadError, ReloadOptions};
+use hotcell_tests::{Folders, fixture};
+use serde_json::{Value, json};
+
+mod common;
+
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Setup {
+    host: Host,
+    folders: Folders,
+}
+
+impl Setup {
+    async fn new() -> Setup {
+        let folders = Folders::new();
+        let profile = common::profile(
+            "native-strict",
+            "native-calls",
+            &[],
+            "\n[[host-call]]\nname = \"plugin.call\"\nwhy = \"The test's.\"\n",
+        );
+        let host = fixture::host(&folders).profile(profile).build().await.expect("a host starts");
+        Setup { host, folders }
+    }
+
+    /// A notebook that needs others, and may call them.
+    fn package(&self, name: &str, version: &str, needs: &[(&str, &str)], more: &Value) -> PathBuf {
+        let needs: Vec<_> = needs
+            .iter()
+            .map(|(name, version)| json!({ "id": format!("dev.hotcell.test.{name}"), "version": version }))
+            .collect();
+        let mut manifest = json!({
+            "version": version,
+            "permissions": { "host_calls": ["plugin.call"] },
+            "security_policy": { "profile": "native-calls" },
+        });
+        if !needs.is_empty() {
+            manifest["dependencies"] = needs.into();
+        }
+        for (key, value) in more.as_object().into_iter().flatten() {
+            manifest[key] = value.clone();
+        }
+        let _ = std::fs::remove_dir_all(self.folders.join(name));
+        common::native(&self.folders, name, "notebook/native/notebook.so", manifest)
+    }
+
+    async fn load_all(&self, paths: &[&PathBuf]) -> Result<Vec<Plugin>, hotcell::Error> {
+        self.host.load_all(paths.iter().map(|path| ((*path).clone(), LoadOptions::default()))).await
+    }
+}
+
+async fn relay(plugin: &Plugin, input: &str) -> Result<String, CallError> {
+    let reply = plugin.call_raw("relay", input.into()).await?;
+    Ok(String::from_utf8(reply).expect("text"))
+}
+
+fn text(result: Result<String, CallError>) -> String {
+    match result {
+        Err(CallError::Plugin(text)) => String::from_utf8_lossy(text.as_ref()).into_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn plugins_start_after_what_they_need_and_call_only_that() {
+    let setup = Setup::new().await;
+    let app = setup.package("app", "1.0.0", &[("store", "^1"), ("log", "*")], &json!({}));
+    let store = setup.package("store", "1.4.0", &[("log", "^2")], &json!({}));
+    let log = setup.package("log", "2.0.0", &[], &json!({}));
+    let plugins = setup.load_all(&[&app, &store, &log]).await.unwrap_or_else(|error| panic!("{error}"));
+    let ids: Vec<_> = plugins.iter().map(|plugin| plugin.id().to_owned()).collect();
+    assert_eq!(ids, ["dev.hotcell.test.log", "dev.hotcell.test.store", "dev.hotcell.test.app"]);
+    let [log, store, app] = plugins.as_slice() else { panic!("three") };
+
+    assert_eq!(relay(app, "dev.hotcell.test.store add ").await.expect("may"), "1");
+    assert_eq!(relay(app, "dev.hotcell.test.store add ").await.expect("may"), "2");
+    assert_eq!(relay(app, "dev.hotcell.test.log add ").await.expect("may"), "1");
+    // Two steps: app asks store, which asks log.
+    let nested = "dev.hotcell.test.store relay dev.hotcell.test.log add ";
+    assert_eq!(relay(app, nested).await.expect("may"), "2");
+
+    let mut events = setup.host.events();
+    let refused = text(relay(store, "dev.hotcell.test.app add ").await);
+    assert!(refused.contains("Permission denied"), "only along declared edges: {refused}");
+    let told = std::iter::from_fn(|| events.try_next());
+    let violations = told.filter(|event| matches!(event.kind, EventKind::Violation(_))).count();
+    assert_eq!(violations, 1);
+    let crashed = text(relay(app, "dev.hotcell.test.log crash ").await);
+    assert!(crashed.contains("SIGABRT"), "{crashed}");
+    assert_eq!(app.call_raw("add", Vec::new()).await.expect("only the other one crashed"), b"1");
+    log.clone().unload().await;
+    let gone = text(relay(app, "dev.hotcell.test.log add ").await);
+    assert!(gone.contains("is not loaded"), "{gone}");
+}
+
+#[tokio::test]
+async fn what_is_missing_or_circular_is_named_and_nothing_runs() {
+    let setup = Setup::new().await;
+    let app = setup.package("app", "1.0.0", &[("store", "^1")], &json!({}));
+    let missing = setup.host.load(&app).await.expect_err("nothing is there");
+    assert_eq!(missing.class(), Class::Refused);
+    assert!(missing.to_string().contains("dev.hotcell.test.store is needed by"), "{missing}");
+    let old = setup.package("store", "2.0.0", &[], &json!({}));
+    let unfit = setup.load_all(&[&app, &old]).await.expect_err("it does not fit");
+    assert!(unfit.to_string().contains("there is dev.hotcell.test.store 2.0.0"), "{unfit}");
+    let circular = setup.package("store", "1.0.0", &[("app", "^1")], &json!({}));
+    let circle = setup.load_all(&[&app, &circular]).await.expect_err("a circle");
+    assert!(circle.to_string().contains("need each other"), "{circle}");
+    assert!(setup.host.loaded().is_empty());
+    let optional = json!({ "dependencies": [
+        { "id": "dev.hotcell.test.store", "version": "^1", "optional": true }
+    ] });
+    let alone = setup.package("app", "1.0.0", &[], &optional);
+    let app = setup.host.load(&alone).await.expect("it may be missing");
+    assert!(text(relay(&app, "dev.hotcell.test.store add ").await).contains("is not loaded"));
+}
+
+#[tokio::test]
+async fn a_circle_of_calls_ends_at_once_and_a_deadline_ends_both_calls() {
+    let setup = Setup::new().await;
+    let back = json!({ "dependencies": [
+        { "id": "dev.hotcell.test.app", "version": "^1", "optional": true }
+    ] });
+    // One after the other, since together they have no order.
+    let store =
+        setup.host.load(setup.package("store", "1.0.0", &[], &back)).await.expect("app may be missing");
+    let app = setup.package("app", "1.0.0", &[("store", "^1")], &json!({}));
+    let app = setup.host.load(app).await.unwrap_or_else(|error| panic!("{error}"));
+    let begun = Instant::now();
+    let circle = "dev.hotcell.test.store relay dev.hotcell.test.app add ";
+    let refused = text(relay(&app, circle).await);
+    assert!(refused.contains("waits"), "{refused}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "not at the deadline");
+
+    // What is called runs for minutes unless its caller's deadline ends it.
+    let endless = "dev.hotcell.test.store work 100000000";
+    let late = app.request("relay").deadline(Duration::from_millis(300)).raw(endless.into()).await;
+    assert!(matches!(late, Err(CallError::Timeout)), "{late:?}");
+    let next = store.request("add").deadline(Duration::from_secs(8)).raw(Vec::new()).await;
+    next.expect("it is not busy with what nobody waits for");
+}
+
+#[tokio::test]
+async fn a_reload_swaps_under_its_dependents_and_does_not_break_them() {
+    let setup = Setup::new().await;
+    let app = setup.package("app", "1.0.0", &[("store", "^1")], &json!({}));
+    let store = setup.package("store", "1.0.0", &[], &json!({}));
+    let plugins = setup.load_all(&[&store, &app]).await.unwrap_or_else(|error| panic!("{error}"));
+    let [store, app] = plugins.as_slice() else { panic!("two") };
+    assert_eq!(relay(app, "dev.hotcell.test.store add ").await.expect("may"), "1");
+    setup.package("store", "1.1.0", &[], &json!({}));
+    store.reload().await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(
+        relay(app, "dev.hotcell.test.store add ").await.expect("may"),
+        "2",
+        "the same plugin, with its state"
+    );
+    setup.package("store", "2.0.0", &[], &json!({}));
+    let breaks = store.reload().await.expect_err("app needs ^1");
+    assert!(matches!(&breaks, ReloadError::Breaks(by) if by[0].contains("dev.hotcell.test.app")), "{breaks}");
+    assert_eq!(store.version(), "1.1.0");
+    setup.package("app", "1.1.0", &[("store", "^1"), ("log", "^1")], &json!({}));
+    let missing = app.reload().await.expect_err("log is not there");
+    assert!(missing.to_string().contains("dev.hotcell.test.log"), "{missing}");
+    let _log = setup.host.load(setup.package("log", "1.0.0", &[], &json!({}))).await.expect("loads");
+    let wider = app.reload().await.expect_err("it may call one more");
+    assert!(wider.to_string().contains("calls to plugin dev.hotcell.test.log"), "{wider}");
+    let options = ReloadOptions { may_widen: true, ..ReloadOptions::default() };
+    app.reload_with(options).await.unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[tokio::test]
+async fn promises_are_checked_before_anybody_relies_on_them() {
+    let setup = Setup::new().await;
+    let api = |contract: Value| json!({ "api_contract": contract });
+    let good = api(json!({ "host_api": "^0.1", "exports": [{ "name": "add" }, { "name": "relay" }] }));
+    setup.host.load(setup.package("kept", "1.0.0", &[], &good)).await.expect("it keeps what it promises");
+    let exports = api(json!({ "exports": [{ "name": "add" }, { "name": "no_such" }] }));
+    let broken =
+        setup.host.load(setup.package("broken", "1.0.0", &[], &exports)).await.expect_err("it lacks one");
+    assert_eq!(broken.class(), Class::Invalid);
+    assert!(broken.to_string().ends_with("promises: no_such"), "{broken}");
+    let other = api(json!({ "host_api": "^7" }));
+    let future =
+        setup.host.load(setup.package("future", "1.0.0", &[], &other)).await.expect_err("not of this time");
+    assert!(future.to_string().contains("needs hotcell ^7"), "{future}");
+    let schema = json!({
+        "config": { "fault": "none" },
+        "config_schema": { "properties": { "fault": { "enum": ["none", "unhealthy"] } }, "required": ["fault"] },
+    });
+    let plugin = setup.host.load(setup.package("set", "1.0.0", &[], &schema)).await;
+    let plugin = plugin.unwrap_or_else(|error| panic!("{error}"));
+    plugin.configure(&json!({ "fault": "unhealthy" })).await.expect("it meets the schema");
+    let refused = plugin.configure(&json!({ "fault": "crashes-on-add" })).await.expect_err("it does not");
+    assert!(
+        refused.to_string().contains("does not meet its schema") && refused.to_string().contains("/fault"),
+        "{refused}"
+    );
+    assert_eq!(plugin.call_raw("add", Vec::new()).await.expect("it was not told"), b"1");
+    let unfit = json!({ "config": { "fault": 7 }, "config_schema": schema["config_schema"].clone() });
+    let error =
+        setup.host.load(setup.package("unfit", "1.0.0", &[], &unfit)).await.expect_err("does not meet it");
+    assert_eq!(error.class(), Class::Invalid);
+    // References that double with each step: nobody waits for that longer than for a compiler.
+    let mut defs = json!({ "d0": { "type": "object" } });
+    for step in 1..40 {
+        let inner = json!({ "$ref": format!("#/$defs/d{}", step - 1) });
+        defs[format!("d{step}")] = json!({ "allOf": [inner.clone(), inner] });
+    }
+    let bomb = json!({ "config": {}, "config_schema": { "$defs": defs, "$ref": "#/$defs/d39" } });
+    let path = setup.package("bomb", "1.0.0", &[], &bomb);
+    let (bombed, answered) =
+        tokio::join!(setup.host.load(path), plugin.request("add").deadline(PATIENCE).raw(Vec::new()));
+    answered.expect("others notice nothing");
+    let error = bombed.expect_err("it takes longer than anybody waits");
+    assert!(error.to_string().contains("deadline"), "{error}");
+}
