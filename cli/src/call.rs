@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use hotcell::{CallError, Class, Exit, Violation};
+use hotcell::{CallError, Class, Exit, LoadOptions, Violation};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -70,9 +70,13 @@ async fn perform(
     let input = read_input(arguments)?;
     let host = host::build(global).await?;
     let mut events = host.events();
-    let plugin = host.load(&arguments.plugin).await;
+    let needed = arguments.with.iter().map(|path| (path.clone(), LoadOptions::default()));
+    let loaded = match host.load_all(needed).await {
+        Ok(needed) => host.load(&arguments.plugin).await.map(|plugin| (plugin, needed)),
+        Err(error) => Err(error),
+    };
     violations.extend(host::violations(&mut events));
-    let plugin = plugin.map_err(Outcome::from)?;
+    let (plugin, _needed) = loaded.map_err(Outcome::from)?;
     let mut request = plugin.request(&arguments.export);
     if let Some(deadline) = arguments.timeout {
         request = request.deadline(deadline);

@@ -53,6 +53,9 @@ pub(crate) struct Kept {
 }
 
 impl Checkpoints {
+    /// States that are kept of one worker: the newest, and the one before.
+    pub(crate) const KEPT: usize = 2;
+
     /// Opens the folder of a plugin. Blocks.
     ///
     /// # Errors

@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hotcell_policy::{Manifest, Plan, Platform, Profile};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::broker::Handlers;
 use crate::builder::HostBuilder;
@@ -254,6 +256,17 @@ impl Host {
     /// What this machine can enforce.
     pub fn platform(&self) -> &Platform {
         &self.shared.platform
+    }
+
+    /// As [`Host::shutdown`], but gently: plugins end one after the other, each before those that it needs, when it has
+    /// ended the calls that it runs, and its state is kept where [checkpoints](crate::Checkpoint) are. What is not done
+    /// after `time` is cut off. Calls that wait end with [`CallError::HostShutdown`](crate::CallError::HostShutdown).
+    pub async fn shutdown_within(self, time: Duration) {
+        let deadline = Instant::now() + time;
+        for plugin in self.loaded().into_iter().rev() {
+            plugin.retire(deadline).await;
+        }
+        self.shutdown().await;
     }
 
     /// Ends every plugin and the launcher; returns when all processes are gone. Calls that wait or run end with

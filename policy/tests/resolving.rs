@@ -178,11 +178,9 @@ fn what_is_not_built_is_refused_by_its_key_and_what_asks_for_nothing_is_not() {
         (r#""permissions": {"ui": ["ui.show"]}"#, "permissions.ui"),
         (r#""permissions": {"voice": ["voice.say"]}"#, "permissions.voice"),
         (r#""permissions": {"terminal": ["terminal.write"]}"#, "permissions.terminal"),
-        (r#""config_schema": {"type": "object"}"#, "config_schema"),
-        (r#""dependencies": [{"id": "a.b", "version": "^1"}]"#, "dependencies"),
-        (r#""api_contract": {"host_api": "^1"}"#, "api_contract.host_api"),
+        (r#""api_contract": {"wit": "a.wit"}"#, "api_contract.wit"),
+        (r#""api_contract": {"exports": [{"name": "a", "params": {}}]}"#, "api_contract.exports[].params"),
         (r#""security_policy": {"require_signature": true}"#, "security_policy.require_signature"),
-        (r#""security_policy": {"reload": {"mode": "on-change"}}"#, "security_policy.reload"),
     ] {
         match error_of(resolve(&manifest("dylib", members), &shipped("native-strict"))) {
             PolicyError::NotBuilt { key: named, place, .. } => {
@@ -195,6 +193,14 @@ fn what_is_not_built_is_refused_by_its_key_and_what_asks_for_nothing_is_not() {
         "network": {}, "filesystem": {"create_files": false}},
         "security_policy": {"require_signature": false, "restart": {"mode": "never"}, "reload": {"mode": "never"}}"#;
     resolve(&manifest("dylib", nothing), &shipped("native-strict")).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn a_plugin_for_another_hotcell_is_refused() {
+    let needs = |version: &str| manifest("dylib", &format!(r#""api_contract": {{"host_api": "{version}"}}"#));
+    resolve(&needs("^0.1"), &shipped("native-strict")).unwrap_or_else(|error| panic!("{error}"));
+    let error = error_of(resolve(&needs("^99"), &shipped("native-strict")));
+    assert!(matches!(&error, PolicyError::HostApi { wanted, .. } if wanted == "^99"), "{error}");
 }
 
 #[test]

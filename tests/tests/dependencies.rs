@@ -5,7 +5,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use hotcell::{CallError, Class, EventKind, Host, LoadOptions, Plugin, ReloadError, ReloadOptions};
+use hotcell::{
+    CallError, Checkpoint, Class, EventKind, Host, LoadOptions, Plugin, ReloadError, ReloadOptions,
+};
 use hotcell_tests::{Folders, fixture};
 use serde_json::{Value, json};
 
@@ -21,7 +23,10 @@ struct Setup {
 
 impl Setup {
     async fn new() -> Setup {
-        let folders = Folders::new();
+        Setup::over(Folders::new()).await
+    }
+
+    async fn over(folders: Folders) -> Setup {
         let profile = common::profile(
             "native-strict",
             "native-calls",
@@ -223,4 +228,40 @@ async fn promises_are_checked_before_anybody_relies_on_them() {
     answered.expect("others notice nothing");
     let error = bombed.expect_err("it takes longer than anybody waits");
     assert!(error.to_string().contains("deadline"), "{error}");
+}
+
+#[tokio::test]
+async fn a_gentle_end_lets_calls_end_and_keeps_the_state() {
+    let setup = Setup::new().await;
+    let app = setup.package("app", "1.0.0", &[("store", "^1")], &json!({}));
+    let store = setup.package("store", "1.0.0", &[], &json!({}));
+    let kept = || LoadOptions { checkpoint: Checkpoint::OnRequest, ..LoadOptions::default() };
+    let plugins = setup.host.load_all([(app.clone(), kept()), (store.clone(), kept())]).await;
+    let plugins = plugins.unwrap_or_else(|error| panic!("{error}"));
+    let app_runs = plugins[1].clone();
+    assert_eq!(relay(&app_runs, "dev.hotcell.test.store add ").await.expect("may"), "1");
+    // Long enough that the end begins meanwhile.
+    let running = tokio::spawn(async move { relay(&app_runs, "dev.hotcell.test.store work 300").await });
+    while plugins[0].request("add").deadline(Duration::from_millis(1)).raw(Vec::new()).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    drop(plugins);
+    setup.host.clone().shutdown_within(PATIENCE).await;
+    let ended = running.await.expect("no panic");
+    assert_eq!(ended.expect("it could end, and what it needs was there"), "");
+
+    let Setup { folders, host, .. } = setup;
+    drop(host);
+    let setup = Setup::over(folders).await;
+    let plugins = setup.host.load_all([(app, kept()), (store, kept())]).await;
+    let plugins = plugins.unwrap_or_else(|error| panic!("{error}"));
+    let count = relay(&plugins[1], "dev.hotcell.test.store add ").await.expect("may");
+    assert!(count.parse::<u32>().expect("a number") >= 2, "{count}: it was kept");
+
+    // What takes longer than the end may take is cut off.
+    let endless = plugins[0].clone();
+    let running = tokio::spawn(async move { endless.call_raw("work", b"100000000".to_vec()).await });
+    drop(plugins);
+    setup.host.shutdown_within(Duration::from_millis(50)).await;
+    assert!(running.await.expect("no panic").is_err());
 }

@@ -1,6 +1,6 @@
 //! Plugins that nobody calls: their workers end, and come back with the next call.
 
-#![allow(clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

@@ -247,3 +247,24 @@ async fn a_folder_that_is_swapped_for_a_link_is_refused_and_for_a_folder_it_is_t
     watched.must_reload("0.3.0").await;
     watched.finish().await;
 }
+
+#[tokio::test]
+async fn a_manifest_may_ask_to_be_watched() {
+    let folders = Folders::new();
+    let host = fixture::host(&folders).build().await.expect("a host starts");
+    let mut events = host.events();
+    let asks = json!({ "security_policy": { "profile": "native-strict", "reload": { "mode": "on-change", "drain": "2 s" } } });
+    let path = common::native(&folders, "watched", "notebook/native/notebook.so", asks);
+    let plugin = host.load(&path).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(plugin.call_raw("add", Vec::new()).await.expect("answers"), b"1");
+    let manifest = path.join("manifest.json");
+    let text = std::fs::read_to_string(&manifest).expect("is there");
+    replace(&manifest, text.replace("0.1.0", "0.2.0").as_bytes());
+    let reloaded = async {
+        while plugin.version() != "0.2.0" {
+            events.next().await.expect("the host lives");
+        }
+    };
+    tokio::time::timeout(PATIENCE, reloaded).await.expect("it is reloaded by itself");
+    assert_eq!(plugin.call_raw("add", Vec::new()).await.expect("answers"), b"2", "with its state");
+}

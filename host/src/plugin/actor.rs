@@ -215,24 +215,11 @@ impl Actor {
     /// A worker with the newest state that was kept and that it takes, or without.
     async fn start_with_state(&mut self, version: &Version) -> Result<Worker, Error> {
         let mut worker = self.start(version, Vec::new(), CommandIo::default()).await?;
-        let Some(checkpoints) = self.common.checkpoints.clone() else { return Ok(worker) };
-        let (reader, seat) = (Arc::clone(&checkpoints), self.seat);
-        for kept in blocking(move || Ok(reader.kept(seat))).await? {
-            let input = state_input(kept.version, &kept.state);
-            let reason = match ask(&self.common, worker, version, hook::STATE_LOAD, input).await {
-                Ok((sound, Ok(_))) => {
-                    self.tell(EventKind::StateRestored { bytes: kept.state.len() });
-                    return Ok(sound);
-                }
-                Ok((unsound, Err(error))) => {
-                    bury(vec![Some(unsound)], "it does not take the state that was kept").await;
-                    error.to_string()
-                }
-                Err(exit) => exit.to_string(),
-            };
-            self.tell(EventKind::StateRefused { reason });
-            checkpoints.forget(&kept);
-            worker = self.start(version, Vec::new(), CommandIo::default()).await?;
+        for _ in 0..Checkpoints::KEPT {
+            match restore(&self.common, self.seat, worker, version).await? {
+                Restored::Settled(settled) => return Ok(settled),
+                Restored::Refused => worker = self.start(version, Vec::new(), CommandIo::default()).await?,
+            }
         }
         Ok(worker)
     }
@@ -537,6 +524,42 @@ pub(super) async fn bring_up(
             Err(Failed::Host(Error::malformed(common.id.as_ref(), detail)))
         }
     }
+}
+
+/// What became of giving a fresh worker a state that was kept.
+pub(super) enum Restored {
+    /// It has one, or there is none.
+    Settled(Worker),
+    /// It did not take one, which is forgotten, and has ended.
+    Refused,
+}
+
+/// Gives a fresh worker the newest state that was kept for its seat.
+pub(super) async fn restore(
+    common: &Common,
+    seat: usize,
+    worker: Worker,
+    version: &Version,
+) -> Result<Restored, Error> {
+    let Some(checkpoints) = common.checkpoints.clone() else { return Ok(Restored::Settled(worker)) };
+    let reader = Arc::clone(&checkpoints);
+    let newest = blocking(move || Ok(reader.kept(seat).into_iter().next())).await?;
+    let Some(kept) = newest else { return Ok(Restored::Settled(worker)) };
+    let input = state_input(kept.version, &kept.state);
+    let reason = match ask(common, worker, version, hook::STATE_LOAD, input).await {
+        Ok((sound, Ok(_))) => {
+            common.tell(EventKind::StateRestored { bytes: kept.state.len() });
+            return Ok(Restored::Settled(sound));
+        }
+        Ok((unsound, Err(error))) => {
+            bury(vec![Some(unsound)], "it does not take the state that was kept").await;
+            error.to_string()
+        }
+        Err(exit) => exit.to_string(),
+    };
+    common.tell(EventKind::StateRefused { reason });
+    checkpoints.forget(&kept);
+    Ok(Restored::Refused)
 }
 
 /// Has the first worker of a native version say whether it has the exports that the manifest promises.

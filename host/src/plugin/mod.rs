@@ -18,13 +18,15 @@ mod version;
 mod wait;
 mod watching;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use hotcell_policy::Plan;
 use hotcell_protocol::{Evidence, Runtime};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::class::Class;
@@ -48,6 +50,9 @@ pub use status::Status;
 use steward::{Order, Steward};
 use version::{Current, Version};
 pub use watching::Watching;
+
+/// Between two looks whether a plugin has ended its calls.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// A loaded plugin. Clones are the same plugin; when the last is dropped, it is unloaded.
 ///
@@ -73,6 +78,8 @@ struct Inner {
     closed: Closing,
     evidence: watch::Receiver<Option<Evidence>>,
     places: Arc<Places>,
+    /// Where its manifest asks for reloads.
+    watching: OnceLock<Watching>,
 }
 
 impl Plugin {
@@ -130,7 +137,9 @@ impl Plugin {
         let inner = Arc::new(inner);
         common.shared.loaded.add(&inner);
         tokio::spawn(Steward::new(common, successors)?.run(ordered));
-        Ok(Plugin { inner })
+        let plugin = Plugin { inner };
+        plugin.watch_if_asked()?;
+        Ok(plugin)
     }
 
     fn tell(&self, kind: EventKind) {
@@ -233,6 +242,25 @@ impl Plugin {
         CommandRequest::new(self)
     }
 
+    /// Ends the plugin gently: calls that it has may end until the deadline, and its state is kept where states are.
+    pub(crate) async fn retire(self, deadline: Instant) {
+        let exchange = &self.inner.exchange;
+        exchange.hold();
+        while !exchange.is_quiet() && Instant::now() < deadline {
+            sleep(PAUSE).await;
+        }
+        let checkpoint = async {
+            if let Err(error) = self.checkpoint().await
+                && !matches!(error, CheckpointError::Off)
+            {
+                self.tell(EventKind::CheckpointFailed { reason: error.to_string() });
+            }
+        };
+        // At the deadline the state that was kept before is what stays.
+        let _ = timeout_at(deadline, checkpoint).await;
+        self.unload().await;
+    }
+
     /// Ends the plugin: calls that wait or run end with [`CallError::HostShutdown`]. Returns when its worker is gone.
     pub async fn unload(self) {
         let _ = self.inner.closing.send(true);
@@ -280,6 +308,7 @@ impl Common {
             closed: self.closing.clone(),
             evidence,
             places: Arc::clone(&self.shared.surroundings.places),
+            watching: OnceLock::new(),
         }
     }
 }

@@ -11,7 +11,7 @@ use hotcell_protocol::{Runtime, hook};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::actor::{Common, bring_up};
+use super::actor::{Common, Restored, bring_up, restore};
 use super::call::{Call, Outcome};
 use super::clock::due;
 use super::custody::Probation;
@@ -22,7 +22,7 @@ use super::reload::{
     CheckpointError, ConfigureError, IncompatibleState, ReloadError, ReloadOptions, Reloaded, StateMove,
 };
 use super::version::Version;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::compile::blocking;
 use crate::contract::check_config;
 use crate::error::{CallError, Error};
@@ -389,6 +389,10 @@ impl Steward {
         let mut moves = Vec::new();
         for (seat, successor) in next.iter_mut().enumerate() {
             let Some(state) = self.save(seat, before, deadline).await? else {
+                // It has none, or its worker crashed and left what was kept.
+                if !self.common.exchange.is_served(seat) {
+                    self.restore(seat, successor, after, options.check_only).await?;
+                }
                 moves.push(StateMove::None);
                 continue;
             };
@@ -418,6 +422,27 @@ impl Steward {
             }
         }
         Ok(moves)
+    }
+
+    /// Gives a successor in a seat without a worker the state that was kept, as a worker of the old version would get it.
+    async fn restore(
+        &self,
+        seat: usize,
+        successor: &mut Option<Worker>,
+        after: &Arc<Version>,
+        check_only: bool,
+    ) -> Result<(), ReloadError> {
+        for _ in 0..Checkpoints::KEPT {
+            let Some(worker) = successor.take_if(|_| !check_only) else { break };
+            match restore(&self.common, seat, worker, after).await? {
+                Restored::Settled(settled) => {
+                    *successor = Some(settled);
+                    break;
+                }
+                Restored::Refused => *successor = Some(self.start(after).await?),
+            }
+        }
+        Ok(())
     }
 
     /// The state of the worker in a seat, once it has ended the calls that it has. `None` if it has no state, or there is no

@@ -96,6 +96,19 @@ impl Plugin {
     }
 }
 
+impl Plugin {
+    /// Watches where the manifest says so, for as long as the plugin lives.
+    pub(super) fn watch_if_asked(&self) -> Result<(), Error> {
+        let prepared = self.prepared();
+        let Some(policy) = prepared.manifest.reload() else { return Ok(()) };
+        let drain = policy.drain_ms.map_or(ReloadOptions::default().drain, Duration::from_millis);
+        let watching = self.watch(ReloadOptions { drain, ..ReloadOptions::default() })?;
+        // It is new: nobody else has set it.
+        let _ = self.inner.watching.set(watching);
+        Ok(())
+    }
+}
+
 /// What is watched.
 struct Place {
     path: PathBuf,

@@ -42,6 +42,7 @@ pub struct Manifest {
     profile: Option<ProfileName>,
     pub(crate) profile_line: usize,
     restart: RestartPolicy,
+    reload: Option<ReloadPolicy>,
     pub(crate) unbuilt: Vec<Unbuilt>,
 }
 
@@ -65,6 +66,13 @@ pub struct RestartPolicy {
     pub max_restarts: Option<u32>,
     /// The first pause after a start that failed, in milliseconds; `None` for the host's.
     pub backoff_ms: Option<u64>,
+}
+
+/// That a plugin wants to be reloaded when its package changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReloadPolicy {
+    /// How long running calls may take to end, in milliseconds; `None` for the host's bound.
+    pub drain_ms: Option<u64>,
 }
 
 /// Whether and when a worker that crashed is replaced.
@@ -141,6 +149,7 @@ impl Manifest {
             profile: Some(profile),
             profile_line: 1,
             restart: RestartPolicy::default(),
+            reload: None,
             unbuilt: Vec::new(),
         })
     }
@@ -235,6 +244,11 @@ impl Manifest {
     /// What happens after a crash.
     pub fn restart(&self) -> &RestartPolicy {
         &self.restart
+    }
+
+    /// Whether and how the plugin is reloaded when its package changes.
+    pub fn reload(&self) -> Option<&ReloadPolicy> {
+        self.reload.as_ref()
     }
 
     /// The host calls that are asked for.

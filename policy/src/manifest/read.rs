@@ -4,7 +4,7 @@ use hotcell_protocol::Runtime;
 
 use super::contract::Contract;
 use super::keys::{KEYS, Kind, children};
-use super::{Located, Manifest, RestartMode, RestartPolicy, contract, permissions, unbuilt};
+use super::{Located, Manifest, ReloadPolicy, RestartMode, RestartPolicy, contract, permissions, unbuilt};
 use crate::Arch;
 use crate::error::runtime_name;
 use crate::input::{Document, Field, Fields, ParseError, read_json};
@@ -58,7 +58,7 @@ pub(super) fn read(document: &Document<'_>) -> Result<Manifest, ParseError> {
     let mut reading = Reading::default();
     let name = text(&fields.required("name")?)?.to_owned();
     let artifact_runtime = read_runtime(&fields)?;
-    let Security { profile, profile_line, restart } = read_security(&fields, &mut reading)?;
+    let Security { profile, profile_line, restart, reload } = read_security(&fields, &mut reading)?;
     let requests = match fields.optional("permissions") {
         Some(field) => permissions::read(&field, &mut reading)?,
         None => permissions::Requests::default(),
@@ -85,6 +85,7 @@ pub(super) fn read(document: &Document<'_>) -> Result<Manifest, ParseError> {
         profile,
         profile_line,
         restart,
+        reload,
         unbuilt: reading.unbuilt,
     })
 }
@@ -196,14 +197,16 @@ fn read_artifacts(field: &Field<'_>) -> Result<Option<PackagePath>, ParseError> 
 }
 
 /// What `security_policy` says.
+#[derive(Default)]
 struct Security {
     profile: Option<crate::ProfileName>,
     profile_line: usize,
     restart: RestartPolicy,
+    reload: Option<ReloadPolicy>,
 }
 
 fn read_security(fields: &Fields<'_>, reading: &mut Reading) -> Result<Security, ParseError> {
-    let mut read = Security { profile: None, profile_line: 1, restart: RestartPolicy::default() };
+    let mut read = Security { profile_line: 1, ..Security::default() };
     let Some(security) = fields.optional("security_policy") else { return Ok(read) };
     let security = table(&security)?;
     if let Some(required) = security.optional("require_signature")
@@ -211,7 +214,9 @@ fn read_security(fields: &Fields<'_>, reading: &mut Reading) -> Result<Security,
     {
         reading.asks_for(&required);
     }
-    unbuilt::read_lifecycle(&security, reading)?;
+    if let Some(reload) = security.optional("reload") {
+        read.reload = read_reload(&reload)?;
+    }
     if let Some(restart) = security.optional("restart") {
         read.restart = read_restart(&restart)?;
     }
@@ -219,6 +224,13 @@ fn read_security(fields: &Fields<'_>, reading: &mut Reading) -> Result<Security,
         (read.profile, read.profile_line) = (Some(profile.parsed()?), profile.line());
     }
     Ok(read)
+}
+
+fn read_reload(field: &Field<'_>) -> Result<Option<ReloadPolicy>, ParseError> {
+    let fields = table(field)?;
+    let drain = fields.optional("drain").map(|field| field.parsed::<Duration>()).transpose()?;
+    let on_change = fields.required("mode")?.choice(&[("never", false), ("on-change", true)])?;
+    Ok(on_change.then(|| ReloadPolicy { drain_ms: drain.map(|Duration(time)| time) }))
 }
 
 fn read_restart(field: &Field<'_>) -> Result<RestartPolicy, ParseError> {

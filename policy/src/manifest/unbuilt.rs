@@ -3,23 +3,11 @@
 use super::read::{Reading, table, text};
 use crate::input::{Field, Fields, ParseError};
 use crate::names::{NameError, PackagePath};
-use crate::units::Duration;
 
 pub(super) fn read(fields: &Fields<'_>, reading: &mut Reading) -> Result<(), ParseError> {
     if let Some(signature) = fields.optional("signature") {
         read_signature(&signature)?;
         reading.asks_for(&signature);
-    }
-    Ok(())
-}
-
-pub(super) fn read_lifecycle(security: &Fields<'_>, reading: &mut Reading) -> Result<(), ParseError> {
-    if let Some(reload) = security.optional("reload") {
-        let fields = table(&reload)?;
-        fields.optional("drain").map(|field| field.parsed::<Duration>()).transpose()?;
-        if fields.required("mode")?.choice(&[("never", false), ("on-change", true)])? {
-            reading.asks_for(&reload);
-        }
     }
     Ok(())
 }

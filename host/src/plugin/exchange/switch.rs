@@ -96,6 +96,11 @@ impl Exchange {
         self.state().outstanding == 0
     }
 
+    /// Whether no worker has a call. Some may wait.
+    pub(in crate::plugin) fn is_quiet(&self) -> bool {
+        self.state().seats.iter().all(|seat| seat.delivered.is_empty() && seat.starting.is_none())
+    }
+
     /// Whether calls are held.
     pub(in crate::plugin) fn is_held(&self) -> bool {
         self.state().held
