@@ -95,6 +95,8 @@ fn missing(needed: &str, manifests: &[&Manifest], loaded: &[&Manifest]) -> Depen
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
     use serde_json::json;
 
     use super::{DependencyError, start_order};

@@ -20,8 +20,9 @@ mod common;
 /// How long an event may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The two packages of the notebook.
-const KINDS: [(&str, &str); 2] = [("native", "notebook.so"), ("core", "notebook.wasm")];
+/// The packages of the notebook.
+const KINDS: [(&str, &str); 3] =
+    [("native", "notebook.so"), ("core", "notebook.wasm"), ("component", "notebook.wasm")];
 
 struct Notebook {
     host: Host,
@@ -47,13 +48,15 @@ impl Notebook {
     }
 
     async fn set(&self, text: &str) {
-        self.plugin.call_raw("set_state", text.into()).await.expect("it takes text");
+        let (export, input) = match self.kind.0 {
+            "component" => ("set-state", json!([text]).to_string()),
+            _ => ("set_state", text.to_owned()),
+        };
+        self.plugin.call_raw(export, input.into()).await.expect("it takes text");
     }
 
     async fn get(&self) -> String {
-        let text =
-            self.plugin.call_raw("get_state", Vec::new()).await.unwrap_or_else(|error| panic!("{error}"));
-        String::from_utf8(text).expect("text")
+        get(&self.plugin, self.kind.0).await
     }
 
     async fn add(&self) -> Result<u64, CallError> {
@@ -83,6 +86,15 @@ impl Notebook {
 
     async fn finish(self) {
         self.host.shutdown().await;
+    }
+}
+
+async fn get(plugin: &Plugin, kind: &str) -> String {
+    let export = if kind == "component" { "get-state" } else { "get_state" };
+    let text = plugin.call_raw(export, Vec::new()).await.unwrap_or_else(|error| panic!("{error}"));
+    match kind {
+        "component" => serde_json::from_slice(&text).expect("a JSON text"),
+        _ => String::from_utf8(text).expect("text"),
     }
 }
 
@@ -126,7 +138,7 @@ async fn test_hot_reload_state_preservation() {
         assert_ne!(notebook.plugin.evidence().expect("it runs").pid, before, "another process");
         // The control: a plugin that is loaded anew has nothing of it.
         let fresh = notebook.host.load(notebook.folders.join("notebook")).await.expect("it loads");
-        assert_eq!(fresh.call_raw("get_state", Vec::new()).await.expect("it answers"), b"");
+        assert_eq!(get(&fresh, kind.0).await, "");
         notebook.finish().await;
     }
 }
@@ -383,6 +395,36 @@ async fn a_version_that_sickens_on_probation_is_rolled_back_when_that_ends() {
     assert!(told.contains("not healthy: not today"), "{told}");
     notebook.add().await.expect("the old version counts");
     assert_eq!(notebook.plugin.version(), "0.1.0");
+    notebook.finish().await;
+}
+
+#[tokio::test]
+async fn a_version_that_returns_errors_to_most_calls_is_rolled_back() {
+    let mut notebook = Notebook::new(KINDS[0], json!({})).await;
+    notebook.update("0.2.0", json!({}));
+    let lenient = ReloadOptions { max_error_rate: 1.0, ..ReloadOptions::default() };
+    notebook.plugin.reload_with(lenient).await.unwrap_or_else(|error| panic!("{error}"));
+    // Bytes that are no text: an error of the plugin's own.
+    let err = async |notebook: &Notebook| {
+        let ended = notebook.plugin.call_raw("set_state", vec![0xff]).await;
+        assert!(matches!(ended, Err(CallError::Plugin(_))), "{ended:?}");
+    };
+    for _ in 0..40 {
+        err(&notebook).await;
+    }
+    notebook.update("0.3.0", json!({}));
+    notebook.plugin.reload().await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(notebook.plugin.version(), "0.3.0", "control: without a bound it would have stayed");
+    for _ in 0..10 {
+        notebook.add().await.expect("it counts");
+    }
+    for _ in 0..40 {
+        err(&notebook).await;
+    }
+    let told = notebook.rolled_back().await;
+    assert!(told.contains("errors to too many"), "{told}");
+    notebook.add().await.expect("the old version counts");
+    assert_eq!(notebook.plugin.version(), "0.2.0");
     notebook.finish().await;
 }
 

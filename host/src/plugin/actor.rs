@@ -217,8 +217,8 @@ impl Actor {
         let mut worker = self.start(version, Vec::new(), CommandIo::default()).await?;
         for _ in 0..Checkpoints::KEPT {
             match restore(&self.common, self.seat, worker, version).await? {
-                Restored::Settled(settled) => return Ok(settled),
-                Restored::Refused => worker = self.start(version, Vec::new(), CommandIo::default()).await?,
+                Some(settled) => return Ok(settled),
+                None => worker = self.start(version, Vec::new(), CommandIo::default()).await?,
             }
         }
         Ok(worker)
@@ -526,30 +526,23 @@ pub(super) async fn bring_up(
     }
 }
 
-/// What became of giving a fresh worker a state that was kept.
-pub(super) enum Restored {
-    /// It has one, or there is none.
-    Settled(Worker),
-    /// It did not take one, which is forgotten, and has ended.
-    Refused,
-}
-
-/// Gives a fresh worker the newest state that was kept for its seat.
+/// Gives a fresh worker the newest state that was kept for its seat, if there is one. `None` if it did not take it: the state
+/// is forgotten, and the worker has ended.
 pub(super) async fn restore(
     common: &Common,
     seat: usize,
     worker: Worker,
     version: &Version,
-) -> Result<Restored, Error> {
-    let Some(checkpoints) = common.checkpoints.clone() else { return Ok(Restored::Settled(worker)) };
+) -> Result<Option<Worker>, Error> {
+    let Some(checkpoints) = common.checkpoints.clone() else { return Ok(Some(worker)) };
     let reader = Arc::clone(&checkpoints);
     let newest = blocking(move || Ok(reader.kept(seat).into_iter().next())).await?;
-    let Some(kept) = newest else { return Ok(Restored::Settled(worker)) };
+    let Some(kept) = newest else { return Ok(Some(worker)) };
     let input = state_input(kept.version, &kept.state);
     let reason = match ask(common, worker, version, hook::STATE_LOAD, input).await {
         Ok((sound, Ok(_))) => {
             common.tell(EventKind::StateRestored { bytes: kept.state.len() });
-            return Ok(Restored::Settled(sound));
+            return Ok(Some(sound));
         }
         Ok((unsound, Err(error))) => {
             bury(vec![Some(unsound)], "it does not take the state that was kept").await;
@@ -559,7 +552,7 @@ pub(super) async fn restore(
     };
     common.tell(EventKind::StateRefused { reason });
     checkpoints.forget(&kept);
-    Ok(Restored::Refused)
+    Ok(None)
 }
 
 /// Has the first worker of a native version say whether it has the exports that the manifest promises.

@@ -9,6 +9,7 @@ mod exchange;
 mod hooks;
 mod memory;
 mod peers;
+mod probation;
 mod reload;
 mod rest;
 mod restarts;

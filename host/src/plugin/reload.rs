@@ -23,6 +23,9 @@ pub struct ReloadOptions {
     /// How long the old version waits beside the new one, to be put back if that crashes, is killed at a deadline, or is not
     /// healthy at the end. Zero ends the old version at once.
     pub probation: Duration,
+    /// The share of its calls to which the new version may return errors during its probation, once it has replied to twenty;
+    /// more puts the old one back. 1 for no bound.
+    pub max_error_rate: f64,
     /// What happens where the new version does not take the state of the old one.
     pub on_incompatible_state: IncompatibleState,
     /// Whether the new version may do what the old one may not.
@@ -49,6 +52,7 @@ impl Default for ReloadOptions {
             path: None,
             drain: Duration::from_secs(1),
             probation: Duration::from_secs(5),
+            max_error_rate: 0.5,
             on_incompatible_state: IncompatibleState::Refuse,
             may_widen: false,
             retry: false,

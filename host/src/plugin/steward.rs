@@ -11,10 +11,10 @@ use hotcell_protocol::{Runtime, hook};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::actor::{Common, Restored, bring_up, restore};
+use super::actor::{Common, bring_up, restore};
 use super::call::{Call, Outcome};
 use super::clock::due;
-use super::custody::Probation;
+use super::custody::{ErrorBound, Probation};
 use super::errand::{ask, bury, chain, state_input, too_large};
 use super::exchange::Pinned;
 use super::peers::PLUGIN_CALL;
@@ -30,7 +30,6 @@ use crate::event::EventKind;
 use crate::host::Alive;
 use crate::prepare::{Prepared, prepare};
 use crate::stdio::CommandIo;
-use crate::text::escape;
 use crate::worker::Worker;
 
 /// Between two tries to find a worker's quiet moment.
@@ -99,6 +98,7 @@ impl Steward {
                     biased;
                     order = orders.recv() => self.serve(order?).await,
                     () = due(self.common.custody.until()) => self.end_probation().await,
+                    () = self.errs_too_often() => self.end_for_errors().await,
                     () = self.checkpoint_is_due(kept) => {
                         if let Err(error) = self.checkpoint().await {
                             self.common.tell(EventKind::CheckpointFailed { reason: error.to_string() });
@@ -178,7 +178,7 @@ impl Steward {
     }
 
     /// Gives the worker in a seat a configuration, if one is there.
-    async fn give(&self, seat: usize, config: &str) -> Result<(), CallError> {
+    pub(super) async fn give(&self, seat: usize, config: &str) -> Result<(), CallError> {
         if !self.common.exchange.is_served(seat) {
             return Ok(());
         }
@@ -303,7 +303,8 @@ impl Steward {
             // Before the first call, which may be the one that fails.
             let (failing, until) = (after.prepared.fingerprint(), Instant::now() + options.probation);
             let version = Arc::clone(before);
-            self.common.custody.put(Probation { version, parked, failing, until });
+            let errors = ErrorBound::new(&self.common, options.max_error_rate);
+            self.common.custody.put(Probation { version, parked, failing, until, errors });
         }
         self.common.restarts.forget();
         self.common.memory.released();
@@ -435,11 +436,11 @@ impl Steward {
         for _ in 0..Checkpoints::KEPT {
             let Some(worker) = successor.take_if(|_| !check_only) else { break };
             match restore(&self.common, seat, worker, after).await? {
-                Restored::Settled(settled) => {
+                Some(settled) => {
                     *successor = Some(settled);
                     break;
                 }
-                Restored::Refused => *successor = Some(self.start(after).await?),
+                None => *successor = Some(self.start(after).await?),
             }
         }
         Ok(())
@@ -469,7 +470,7 @@ impl Steward {
     }
 
     /// Runs a hook in one seat, behind the calls that its worker has.
-    async fn run_pinned(
+    pub(super) async fn run_pinned(
         &self,
         seat: usize,
         export: &str,
@@ -543,55 +544,7 @@ impl Steward {
         }
     }
 
-    /// The new version has lasted. If it says that it cannot serve, the old one comes back; else that ends.
-    async fn end_probation(&self) {
-        let deadline = Instant::now() + self.call_time();
-        for seat in 0..self.seats.len() {
-            if let Err(CallError::Plugin(text)) =
-                self.run_pinned(seat, hook::HEALTH, Vec::new(), deadline).await
-                && let Some(Probation { version, parked, .. }) = self.common.fail_probation()
-            {
-                let reason = format!("it is not healthy: {}", escape(text.as_bytes()));
-                self.common.current.set(Arc::clone(&version));
-                self.common.tell_of_fall_back(&version, &reason);
-                return self.fall_back(version, parked, None).await;
-            }
-        }
-        if let Some(Probation { parked, .. }) = self.common.custody.take() {
-            bury(parked, "a new version has its place").await;
-        }
-    }
-
-    /// Puts parked workers back; one seat may have its own already.
-    async fn fall_back(&self, version: Arc<Version>, parked: Vec<Option<Worker>>, settled: Option<usize>) {
-        let Common { exchange, current, .. } = &self.common;
-        if !Arc::ptr_eq(&version, &current.get()) {
-            // A reload was asked for before that, and has replaced the version that came back.
-            return bury(parked, "another version has its place").await;
-        }
-        exchange.hold();
-        let mut left = Vec::new();
-        for (seat, worker) in parked.into_iter().enumerate() {
-            if settled == Some(seat) {
-                continue;
-            }
-            // Whatever it says, it has ended its calls then.
-            let _ = self.run_pinned(seat, hook::HEALTH, Vec::new(), Instant::now() + self.call_time()).await;
-            let (Ok(worker) | Err(worker)) = self.succeed(seat, worker, &version).await;
-            left.push(worker);
-        }
-        exchange.release(version.prepared.plan.orders.limits.outstanding);
-        bury(left, "its version was rolled back").await;
-        // The workers that came back were parked when another configuration was given.
-        let Some(config) = self.common.config.get() else { return };
-        for seat in 0..self.seats.len() {
-            if let Err(error) = self.give(seat, &config).await {
-                self.common.tell(EventKind::ConfigureFailed { reason: error.to_string() });
-            }
-        }
-    }
-
-    fn call_time(&self) -> Duration {
+    pub(super) fn call_time(&self) -> Duration {
         Duration::from_millis(self.common.current.get().prepared.plan.orders.limits.call_ms)
     }
 }

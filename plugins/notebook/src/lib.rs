@@ -62,17 +62,8 @@ fn hang() -> ! {
     }
 }
 
-fn set_state(input: &[u8]) -> Result<(), String> {
-    lock(&NOTEBOOK).text = String::from_utf8(input.to_vec()).map_err(|error| error.to_string())?;
-    Ok(())
-}
-
-fn get_state(_: &[u8]) -> Result<String, &'static str> {
-    Ok(lock(&NOTEBOOK).text.clone())
-}
-
 /// Counts this call; the reply is the count.
-fn add(_: &[u8]) -> Result<String, &'static str> {
+fn count() -> u64 {
     if has(Fault::CrashesOnAdd) {
         std::process::abort();
     }
@@ -81,41 +72,7 @@ fn add(_: &[u8]) -> Result<String, &'static str> {
     }
     let mut notebook = lock(&NOTEBOOK);
     notebook.count += 1;
-    Ok(notebook.count.to_string())
-}
-
-/// What a file holds: read here, or by the host where a plugin has no system to ask.
-#[cfg(not(target_family = "wasm"))]
-fn read_file(path: &[u8]) -> Result<Vec<u8>, String> {
-    std::fs::read(String::from_utf8_lossy(path).as_ref()).map_err(|error| error.to_string())
-}
-
-#[cfg(target_family = "wasm")]
-fn read_file(path: &[u8]) -> Result<Vec<u8>, String> {
-    hotcell_plugin::host_call("file.read", path).map_err(|error| error.to_string())
-}
-
-/// Asks another plugin: the input is its id, the export and the export's input, with a space between them.
-fn relay(input: &[u8]) -> Result<Vec<u8>, String> {
-    let text = std::str::from_utf8(input).map_err(|error| error.to_string())?;
-    let mut parts = text.splitn(3, ' ');
-    let mut part = || parts.next().unwrap_or_default();
-    let (id, export, input) = (part(), part(), part());
-    hotcell_plugin::call_plugin(id, export, input.as_bytes()).map_err(|error| error.to_string())
-}
-
-fn crash(_: &[u8]) -> Result<(), &'static str> {
-    std::process::abort()
-}
-
-/// Holds the worker busy for about as many million steps as the input says.
-fn work(input: &[u8]) -> Result<(), String> {
-    let text = std::str::from_utf8(input).map_err(|error| error.to_string())?;
-    let millions: u64 = text.parse().map_err(|_| "a number of millions".to_owned())?;
-    for step in 0..millions * 1_000_000 {
-        std::hint::black_box(step);
-    }
-    Ok(())
+    notebook.count
 }
 
 fn save() -> Result<Vec<u8>, String> {
@@ -144,24 +101,129 @@ fn health() -> Result<(), &'static str> {
     if sick || has(Fault::Unhealthy) { Err("not today") } else { Ok(()) }
 }
 
-fn configure(config: Config) -> Result<(), String> {
-    *lock(&FAULT) = config.fault;
-    if has(Fault::AsksToStart) {
-        hotcell_plugin::host_call("test.start", &[]).map_err(|error| error.to_string())?;
+/// Native library and core module: bytes in, bytes out.
+#[cfg(feature = "bytes")]
+mod bytes {
+    use super::{Config, FAULT, Fault, NOTEBOOK, count, has, health, load, lock, save};
+
+    fn set_state(input: &[u8]) -> Result<(), String> {
+        lock(&NOTEBOOK).text = String::from_utf8(input.to_vec()).map_err(|error| error.to_string())?;
+        Ok(())
     }
-    Ok(())
+
+    fn get_state(_: &[u8]) -> Result<String, &'static str> {
+        Ok(lock(&NOTEBOOK).text.clone())
+    }
+
+    fn add(_: &[u8]) -> Result<String, &'static str> {
+        Ok(count().to_string())
+    }
+
+    /// Holds the worker busy for about as many million steps as the input says.
+    fn work(input: &[u8]) -> Result<(), String> {
+        let text = std::str::from_utf8(input).map_err(|error| error.to_string())?;
+        let millions: u64 = text.parse().map_err(|_| "a number of millions".to_owned())?;
+        for step in 0..millions * 1_000_000 {
+            std::hint::black_box(step);
+        }
+        Ok(())
+    }
+
+    /// What a file holds: read here, or by the host where a plugin has no system to ask.
+    #[cfg(not(target_family = "wasm"))]
+    fn read_file(path: &[u8]) -> Result<Vec<u8>, String> {
+        std::fs::read(String::from_utf8_lossy(path).as_ref()).map_err(|error| error.to_string())
+    }
+
+    #[cfg(target_family = "wasm")]
+    fn read_file(path: &[u8]) -> Result<Vec<u8>, String> {
+        hotcell_plugin::host_call("file.read", path).map_err(|error| error.to_string())
+    }
+
+    /// Asks another plugin: the input is its id, the export and the export's input, with a space between them.
+    fn relay(input: &[u8]) -> Result<Vec<u8>, String> {
+        let text = std::str::from_utf8(input).map_err(|error| error.to_string())?;
+        let mut parts = text.splitn(3, ' ');
+        let mut part = || parts.next().unwrap_or_default();
+        let (id, export, input) = (part(), part(), part());
+        hotcell_plugin::call_plugin(id, export, input.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    fn crash(_: &[u8]) -> Result<(), &'static str> {
+        std::process::abort()
+    }
+
+    fn configure(config: Config) -> Result<(), String> {
+        *lock(&FAULT) = config.fault;
+        if has(Fault::AsksToStart) {
+            hotcell_plugin::host_call("test.start", &[]).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    hotcell_plugin::export! {
+        set_state => set_state,
+        get_state => get_state,
+        add => add,
+        work => work,
+        relay => relay,
+        read_file => read_file,
+        crash => crash;
+        state_save: save,
+        state_load: load,
+        health: health,
+        configure: hotcell_plugin::json(configure),
+    }
 }
 
-hotcell_plugin::export! {
-    set_state => set_state,
-    get_state => get_state,
-    add => add,
-    work => work,
-    relay => relay,
-    read_file => read_file,
-    crash => crash;
-    state_save: save,
-    state_load: load,
-    health: health,
-    configure: hotcell_plugin::json(configure),
+/// Component: typed values, as `wit/notebook.wit` describes them.
+#[cfg(feature = "component")]
+mod component {
+    wit_bindgen::generate!({ world: "hotcell:notebook/notebook", path: ["../../sdk/wit", "wit"], generate_all });
+
+    use exports::hotcell::plugin::lifecycle::Guest as Lifecycle;
+
+    use super::{Config, FAULT, NOTEBOOK, count, lock};
+
+    struct Component;
+
+    impl Guest for Component {
+        fn set_state(text: String) {
+            lock(&NOTEBOOK).text = text;
+        }
+
+        fn get_state() -> String {
+            lock(&NOTEBOOK).text.clone()
+        }
+
+        fn add() -> u64 {
+            count()
+        }
+
+        fn crash() {
+            std::process::abort()
+        }
+    }
+
+    impl Lifecycle for Component {
+        fn health() -> Result<(), String> {
+            super::health().map_err(str::to_owned)
+        }
+
+        fn state_save() -> Result<Vec<u8>, String> {
+            super::save()
+        }
+
+        fn state_load(version: u32, state: Vec<u8>) -> Result<(), String> {
+            super::load(version, &state)
+        }
+
+        fn configure(config: String) -> Result<(), String> {
+            let config: Config = serde_json::from_str(&config).map_err(|error| error.to_string())?;
+            *lock(&FAULT) = config.fault;
+            Ok(())
+        }
+    }
+
+    export!(Component);
 }

@@ -20,8 +20,8 @@ use crate::wasi;
 
 /// A component at work.
 pub struct Component {
-    runtime: Runtime,
-    store: Store<Guest>,
+    pub(crate) runtime: Runtime,
+    pub(crate) store: Store<Guest>,
     code: InstancePre<Guest>,
     exports: Exports,
     instance: Option<Instance>,
@@ -44,11 +44,6 @@ impl std::fmt::Debug for Component {
 
 impl Component {
     pub(crate) fn load(file: File, start: &Start) -> Result<Component, Failure> {
-        if start.config.is_some() {
-            return Err(load_failure(
-                "the manifest has a `config`, but a component has no function that takes it",
-            ));
-        }
         let component = artifact::component(&file)?;
         let exports = Exports::of(&component).map_err(load_failure)?;
         let code = link(&component)?;
@@ -57,16 +52,19 @@ impl Component {
         Ok(Component { runtime, store, code, exports, instance: None, known: BTreeMap::new() })
     }
 
-    pub(crate) fn ready(&mut self, link: &mut Link) -> Result<(), Failure> {
+    pub(crate) fn ready(&mut self, start: &Start, link: &mut Link) -> Result<(), Failure> {
         self.store.data_mut().link.begin(link);
         let made = drive(&self.runtime, self.code.instantiate_async(&mut self.store));
         self.store.data_mut().link.end();
         let made = made.and_then(|made| made.map_err(|error| Fault::of(&error)));
         self.instance = Some(made.map_err(|fault| start_failure(self.store.data().refusal(), &fault))?);
-        Ok(())
+        start.config.as_ref().map_or(Ok(()), |config| self.configure(config, link))
     }
 
     pub(crate) fn call(&mut self, export: &str, input: &[u8], link: &mut Link) -> Reply {
+        if let Some(reply) = self.hook(export, input, link) {
+            return reply;
+        }
         let callable = match self.find(export) {
             Ok(callable) => callable,
             Err(text) => return Reply::text(ReplyStatus::NoSuchExport, text),
@@ -123,6 +121,15 @@ impl Component {
         let callable = Callable { function, signature: Signature::of(&function.ty(&self.store)) };
         self.known.insert(export.to_owned(), callable.clone());
         Ok(callable)
+    }
+}
+
+// Beside the functions that are called with JSON.
+impl Component {
+    /// A function that the host knows the types of.
+    pub(crate) fn function(&mut self, export: &str) -> Option<Func> {
+        let Some(Found::One(index)) = self.exports.find(export) else { return None };
+        self.instance?.get_func(&mut self.store, index)
     }
 }
 

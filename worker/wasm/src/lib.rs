@@ -17,6 +17,7 @@ mod files;
 mod guest;
 mod imports;
 mod lent;
+mod lifecycle;
 mod stdio;
 mod trap;
 mod value;
@@ -53,7 +54,7 @@ impl Runtime for WasmRuntime {
         match self {
             WasmRuntime::Core(core) => core.ready(started, link),
             WasmRuntime::Command(command) => command.ready(),
-            WasmRuntime::Component(component) => component.ready(link),
+            WasmRuntime::Component(component) => component.ready(&started.start, link),
         }
     }
 

@@ -39,6 +39,11 @@ impl Exchange {
         self.ended.count.load(Ordering::SeqCst)
     }
 
+    /// Calls among them to which the plugin returned an error.
+    pub(in crate::plugin) fn errors(&self) -> u64 {
+        self.state().seats.iter().map(|seat| seat.errors).sum()
+    }
+
     /// Completes when so many calls were replied to. For one who waits; safe to cancel.
     pub(in crate::plugin) async fn until_ended(&self, count: u64) {
         loop {

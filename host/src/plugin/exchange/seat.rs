@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hotcell_protocol::CallId;
 use hotcell_protocol::ring::{Position, Wake, Waker};
+use hotcell_protocol::{CallId, ReplyStatus};
 use tokio::time::Instant;
 
 use super::GRACE;
@@ -32,6 +32,8 @@ pub(super) struct Seat {
     pub(super) starting: Option<Arc<Call>>,
     /// Why the worker cannot go on, for the actor. The first reason stays.
     pub(super) trouble: Option<Trouble>,
+    /// Replies that were the plugin's own errors.
+    pub(super) errors: u64,
     /// A call that was taken back though it was the worker's turn, and when: a sound worker soon goes past it.
     pub(super) neglected: Option<(Position, Instant)>,
 }
@@ -156,6 +158,7 @@ impl Seat {
         if is_last || !serves_on(reply.status) {
             return Err(reply);
         }
+        self.errors += u64::from(reply.status == ReplyStatus::PluginError);
         let Some(Delivered { call, turn, fate, .. }) = self.delivered.pop_front() else { return Ok(None) };
         if let Some(serving) = &mut self.serving
             && self.delivered.is_empty()
