@@ -77,6 +77,11 @@ pub enum EventKind {
         /// Why.
         reason: String,
     },
+    /// A worker said that it cannot serve, and was ended.
+    Unhealthy {
+        /// In its words.
+        reason: String,
+    },
     /// Nobody has called the plugin for a while: its workers were ended, and the next call starts one.
     Idle,
     /// The plugin crashed or failed to start too often: calls are refused for a while, or until it is reloaded.

@@ -37,6 +37,9 @@ pub struct LoadOptions {
     /// After so long without a call, the plugin's workers are ended; the next call starts one. Without `checkpoint` a plugin loses
     /// the state that it had. `None`: they wait for ever. Of no meaning for a command.
     pub idle_stop: Option<Duration>,
+    /// How often the plugin's workers are asked for their health (`health`), behind the calls that they have. One that says no
+    /// is ended as if it had crashed, and replaced as after a crash. `None`: only reloads ask. Of no meaning for a command.
+    pub health_every: Option<Duration>,
     /// Loads a version though it is in quarantine since an earlier host.
     pub retry: bool,
 }

@@ -1,4 +1,4 @@
-//! Plugins that nobody calls: their workers end, and come back with the next call.
+//! Plugins that nobody calls, whose workers end and come back with the next call; and plugins that are asked for their health.
 
 #![allow(clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
@@ -79,4 +79,32 @@ async fn plugin_that_rests(setup: &Setup) -> Plugin {
     let plugin = load(setup, Checkpoint::Never).await;
     add(&plugin).await;
     plugin
+}
+
+#[tokio::test]
+async fn a_plugin_that_says_that_it_is_unwell_is_ended_and_replaced() {
+    let setup = Setup::new().await;
+    let mut events = setup.host.events();
+    let options = LoadOptions {
+        checkpoint: Checkpoint::OnRequest,
+        health_every: Some(SOON),
+        // Well until it was called.
+        config: Some(serde_json::json!({ "fault": "sickens" })),
+        ..LoadOptions::default()
+    };
+    let package = hotcell_tests::package("notebook/native");
+    let plugin = setup.host.load_with(package, options).await.unwrap_or_else(|error| panic!("{error}"));
+    let first = plugin.evidence().expect("it runs").pid;
+    assert_eq!(add(&plugin).await, "1");
+    let unwell = async {
+        loop {
+            if let Some(EventKind::Unhealthy { reason }) = events.next().await.map(|event| event.kind) {
+                return reason;
+            }
+        }
+    };
+    assert_eq!(timeout(PATIENCE, unwell).await.expect("it is asked"), "not today");
+    assert_eq!(add(&plugin).await, "1", "another worker");
+    assert_ne!(plugin.evidence().expect("it runs").pid, first);
+    assert_eq!(setup.host.crashes().list().expect("is readable"), [], "the host ended it");
 }

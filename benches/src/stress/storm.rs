@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use hotcell::{CallError, EventKind, Events, Host, Plugin, ReloadError, ReloadOptions};
+use hotcell::{
+    CallError, Checkpoint, EventKind, Events, Host, LoadOptions, Plugin, ReloadError, ReloadOptions,
+};
 use serde_json::{Value, json};
 
 use super::Stress;
@@ -48,6 +50,8 @@ pub(super) fn run(stress: &Stress, hosts: &Hosts, runtimes: &Runtimes) -> Result
 struct Packages {
     good: [PathBuf; 2],
     bad: PathBuf,
+    /// Another plugin.
+    other: PathBuf,
 }
 
 impl Packages {
@@ -63,6 +67,9 @@ impl Packages {
             let mut manifest: serde_json::Map<String, Value> = serde_json::from_str(&text)?;
             manifest.insert("version".to_owned(), version.into());
             manifest.insert("config".to_owned(), config);
+            if name == "other" {
+                manifest.insert("id".to_owned(), "dev.hotcell.notebook-other".into());
+            }
             let to = folder.join(format!("notebook-{kind}-{name}"));
             let written = |source| Failure::io(format!("write {}", to.display()), source);
             fs::create_dir_all(&to).map_err(written)?;
@@ -75,6 +82,7 @@ impl Packages {
                 version("one", "0.1.0", json!({ "fault": "none" }))?,
                 version("two", "0.2.0", json!({ "fault": "none" }))?,
             ],
+            other: version("other", "0.1.0", json!({ "fault": "none" }))?,
             bad: version("bad", "0.3.0", json!({ "fault": "crashes-on-add" }))?,
         })
     }
@@ -99,7 +107,9 @@ impl Run<'_> {
             storms.push(self.bad_updates(bad_updates).await?);
         }
         if crashes > 0 {
-            storms.push(self.crashes(crashes).await?);
+            storms.push(self.crashes(crashes, Checkpoint::Never).await?);
+            storms.push(self.crashes(crashes, Checkpoint::OnRequest).await?);
+            storms.push(self.reports().await?);
         }
         if mixed > 0 {
             storms.push(self.mixed(Duration::from_secs(mixed)).await?);
@@ -109,8 +119,13 @@ impl Run<'_> {
     }
 
     async fn load(&self) -> Result<Plugin, Failure> {
+        self.load_with(Checkpoint::Never).await
+    }
+
+    async fn load_with(&self, checkpoint: Checkpoint) -> Result<Plugin, Failure> {
         let [first, _] = &self.packages.good;
-        let plugin = self.host.load(first).await?;
+        let options = LoadOptions { checkpoint, ..LoadOptions::default() };
+        let plugin = self.host.load_with(first, options).await?;
         plugin.call_raw("set_state", vec![b's'; self.stress.state]).await?;
         Ok(plugin)
     }
@@ -194,19 +209,61 @@ impl Run<'_> {
         tokio::time::timeout(PATIENCE, rolled_back).await.map_err(late)?
     }
 
-    async fn crashes(&self, times: u32) -> Result<Storm, Failure> {
-        let mut storm = self.storm("crashes");
-        let plugin = self.load().await?;
+    async fn crashes(&self, times: u32, checkpoint: Checkpoint) -> Result<Storm, Failure> {
+        let restores = checkpoint != Checkpoint::Never;
+        let (name, what) = match restores {
+            true => ("crashes, with checkpoints", "crash to next reply, state restored"),
+            false => ("crashes", "crash to next reply"),
+        };
+        let mut storm = self.storm(name);
+        let plugin = self.load_with(checkpoint).await?;
+        if restores {
+            plugin.checkpoint().await.map_err(|error| Failure::other(error.to_string()))?;
+        }
         let before = Footprint::now();
         let load = Load::start(&plugin, self.stress.callers);
-        let mut took = Times::new("crash to next reply");
+        let mut took = Times::new(what);
         for number in 0..times {
             self.step(number, times);
             took.time(crash(&plugin)).await?;
         }
         let seen = load.end().await?;
         storm.must_be("calls of others that ended as crashed", seen.crashed, 0);
+        let state = plugin.call_raw("get_state", Vec::new()).await?.len();
+        storm.must_be("state", state, if restores { self.stress.state } else { 0 });
         storm.judge_replied(seen);
+        storm.end(vec![took], before);
+        plugin.unload().await;
+        Ok(storm)
+    }
+
+    /// How long after the end of a call its crash report is written. Few: a plugin gets few reports at a time.
+    async fn reports(&self) -> Result<Storm, Failure> {
+        const REPORTS: u32 = 5;
+        let mut storm = self.storm("crash reports");
+        // Those of the storms before it.
+        let crashes = self.host.crashes();
+        let plugin = self.host.load(&self.packages.other).await?;
+        let before = Footprint::now();
+        let mut events = self.host.events();
+        let mut took = Times::new("crash to its report");
+        for _ in 0..REPORTS {
+            if plugin.call_raw("crash", Vec::new()).await.is_ok() {
+                return Err(Failure::other("a call that crashes was replied to"));
+            }
+            let reported = async {
+                while let Some(event) = events.next().await {
+                    if matches!(event.kind, EventKind::CrashReported { .. }) && event.plugin == plugin.id() {
+                        return Ok(());
+                    }
+                }
+                Err(Failure::other("the host ended"))
+            };
+            let late = |_| Failure::other("a crash was not reported");
+            took.time(async { tokio::time::timeout(PATIENCE, reported).await.map_err(late)? }).await?;
+        }
+        let reports = crashes.list()?.iter().filter(|report| report.plugin == plugin.id()).count();
+        storm.must_be("reports", reports, REPORTS as usize);
         storm.end(vec![took], before);
         plugin.unload().await;
         Ok(storm)

@@ -313,7 +313,7 @@ impl Actor {
             Err(Error::Shutdown) => self.common.exchange.fail_oldest(CallError::HostShutdown),
             Err(error) => {
                 let news = self.common.restarts.failed(&policy, Instant::now(), &error);
-                news.into_iter().for_each(|down| self.quarantine(down));
+                news.into_iter().for_each(|down| self.common.quarantine(down));
                 self.common.exchange.fail_oldest(CallError::Start(Box::new(error)));
             }
         }
@@ -321,19 +321,9 @@ impl Actor {
 
     /// Counts the end of a worker that was ready.
     fn count_crash(&mut self, exit: &Exit) {
-        if self.is_command() {
-            return;
+        if !self.is_command() {
+            self.eager = self.common.count_crash(exit);
         }
-        let policy = self.common.current.get().prepared.manifest.restart().clone();
-        let news = self.common.restarts.crashed(&policy, Instant::now(), exit);
-        self.eager = policy.mode == RestartMode::OnCrash && news.is_none();
-        news.into_iter().for_each(|down| self.quarantine(down));
-    }
-
-    fn quarantine(&self, down: Down) {
-        let version = self.common.current.get();
-        self.common.memory.quarantined(&version.prepared.fingerprint(), &down);
-        self.tell(EventKind::Quarantined { reason: down.reason });
     }
 
     /// A command lives for one run.
@@ -489,6 +479,21 @@ impl Common {
     pub(super) fn tell(&self, kind: EventKind) {
         let generation = self.generation.load(Ordering::Relaxed);
         self.shared.surroundings.events.send(&self.id, generation, kind);
+    }
+
+    /// Counts the end of a worker that was ready. Returns whether its place is to be taken at once.
+    pub(super) fn count_crash(&self, exit: &Exit) -> bool {
+        let policy = self.current.get().prepared.manifest.restart().clone();
+        let news = self.restarts.crashed(&policy, Instant::now(), exit);
+        let eager = policy.mode == RestartMode::OnCrash && news.is_none();
+        news.into_iter().for_each(|down| self.quarantine(down));
+        eager
+    }
+
+    fn quarantine(&self, down: Down) {
+        let version = self.current.get();
+        self.memory.quarantined(&version.prepared.fingerprint(), &down);
+        self.tell(EventKind::Quarantined { reason: down.reason });
     }
 
     /// Ends the probation because the new version failed, which is remembered.

@@ -6,6 +6,7 @@ mod clock;
 mod custody;
 mod errand;
 mod exchange;
+mod health;
 mod hooks;
 mod memory;
 mod peers;

@@ -106,6 +106,7 @@ impl Steward {
                         kept = Kept::now(&self.common);
                     }
                     () = self.idleness() => self.rest().await,
+                    () = self.health_is_due() => self.check_health().await,
                 }
                 Some(())
             };
