@@ -1,7 +1,6 @@
 //! From the notes of a dead worker to a backtrace, by a confined process.
 
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -73,24 +72,16 @@ fn gather(notes: OwnedFd, plugin: OwnedFd, program: &Path) -> Result<Option<Gath
     if bytes.first_chunk().is_none_or(|progress| u64::from_ne_bytes(*progress) == layout::EMPTY) {
         return Ok(None);
     }
-    let mut request = AnalyzeRequest { notes: bytes, files: Vec::new() };
-    let mut files = Vec::new();
     let own = PathBuf::from(format!("/proc/self/fd/{}", plugin.as_fd().as_raw_fd()));
     let mut wanted = vec![(PLUGIN.to_owned(), own), (PROGRAM.to_owned(), program.to_owned())];
     if let Some(folder) = library_folder() {
         wanted.extend(LIBRARIES.iter().map(|name| ((*name).to_owned(), folder.join(name))));
     }
-    for (name, path) in wanted {
-        let before = files.len();
-        let Ok(file) = File::open(path) else { continue };
-        if file.take(FILE_MAX).read_to_end(&mut files).is_ok() {
-            request.files.push((name, (files.len() - before) as u64));
-        } else {
-            files.truncate(before);
-        }
-    }
+    let opened = wanted.into_iter().map(|(name, path)| (name, File::open(path)));
+    let (sealed, files) = Sealed::gather(opened, FILE_MAX)?;
+    let request = AnalyzeRequest { notes: bytes, files };
     let input = codec::encode(&request).map_err(|error| failed(std::io::Error::other(error)))?;
-    Ok(Some(Gathered { files: Arc::new(Sealed::from_bytes(&files)?), input }))
+    Ok(Some(Gathered { files: Arc::new(sealed), input }))
 }
 
 /// Where this process has its C library from, which workers have, too.

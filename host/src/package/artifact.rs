@@ -51,6 +51,29 @@ impl Sealed {
         Sealed::seal(memory.into(), Sha256::digest(bytes).into())
     }
 
+    /// Copies files one after the other, each up to `most` bytes; returns how long each has become. Those that cannot be read
+    /// are left out. Blocks.
+    pub(crate) fn gather(
+        files: impl IntoIterator<Item = (String, std::io::Result<File>)>,
+        most: u64,
+    ) -> Result<(Sealed, Vec<(String, u64)>), Error> {
+        let mut memory = File::from(memory("hotcell-files")?);
+        let (mut digest, mut piece) = (Sha256::new(), vec![0; PIECE]);
+        let mut lengths = Vec::new();
+        for (name, file) in files {
+            let Ok(file) = file else { continue };
+            let (mut file, mut length) = (file.take(most), 0);
+            while let Ok(read @ 1..) = file.read(&mut piece) {
+                let bytes = piece.get(..read).unwrap_or_default();
+                digest.update(bytes);
+                memory.write_all(bytes).map_err(|source| Error::io("fill a memory file", source))?;
+                length += bytes.len() as u64;
+            }
+            lengths.push((name, length));
+        }
+        Ok((Sealed::seal(memory.into(), digest.finalize().into())?, lengths))
+    }
+
     fn seal(memory: OwnedFd, digest: Sha) -> Result<Sealed, Error> {
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
         fcntl_add_seals(&memory, seals).map_err(|errno| Error::io("seal a memory file", errno.into()))?;

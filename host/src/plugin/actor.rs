@@ -22,7 +22,7 @@ use super::restarts::{Down, Restarts};
 use super::steward::{Order, Succession};
 use super::version::{Config, Current, Version};
 use super::wait::answer;
-use crate::checkpoint::Checkpoints;
+use crate::checkpoint::{Checkpoints, Kept};
 use crate::compile::blocking;
 use crate::contract::lacks;
 use crate::error::{CallError, Error};
@@ -214,14 +214,17 @@ impl Actor {
 
     /// A worker with the newest state that was kept and that it takes, or without.
     async fn start_with_state(&mut self, version: &Version) -> Result<Worker, Error> {
-        let mut worker = self.start(version, Vec::new(), CommandIo::default()).await?;
         for _ in 0..Checkpoints::KEPT {
-            match restore(&self.common, self.seat, worker, version).await? {
-                Some(settled) => return Ok(settled),
-                None => worker = self.start(version, Vec::new(), CommandIo::default()).await?,
+            // The state is read while the worker starts.
+            let common = self.common.clone();
+            let newest = newest(&common, self.seat);
+            let (worker, kept) = tokio::join!(self.start(version, Vec::new(), CommandIo::default()), newest);
+            let Some(kept) = kept? else { return worker };
+            if let Some(restored) = restore(&self.common, worker?, version, kept).await {
+                return Ok(restored);
             }
         }
-        Ok(worker)
+        self.start(version, Vec::new(), CommandIo::default()).await
     }
 
     fn take_seat(&mut self, mut worker: Worker, version: &Version) {
@@ -531,23 +534,24 @@ pub(super) async fn bring_up(
     }
 }
 
-/// Gives a fresh worker the newest state that was kept for its seat, if there is one. `None` if it did not take it: the state
-/// is forgotten, and the worker has ended.
+/// The newest state that was kept for a seat.
+pub(super) async fn newest(common: &Common, seat: usize) -> Result<Option<Kept>, Error> {
+    let Some(checkpoints) = common.checkpoints.clone() else { return Ok(None) };
+    blocking(move || Ok(checkpoints.kept(seat).into_iter().next())).await
+}
+
+/// Gives a fresh worker a state that was kept. `None` if it did not take it: the state is forgotten, and the worker has ended.
 pub(super) async fn restore(
     common: &Common,
-    seat: usize,
     worker: Worker,
     version: &Version,
-) -> Result<Option<Worker>, Error> {
-    let Some(checkpoints) = common.checkpoints.clone() else { return Ok(Some(worker)) };
-    let reader = Arc::clone(&checkpoints);
-    let newest = blocking(move || Ok(reader.kept(seat).into_iter().next())).await?;
-    let Some(kept) = newest else { return Ok(Some(worker)) };
+    kept: Kept,
+) -> Option<Worker> {
     let input = state_input(kept.version, &kept.state);
     let reason = match ask(common, worker, version, hook::STATE_LOAD, input).await {
         Ok((sound, Ok(_))) => {
             common.tell(EventKind::StateRestored { bytes: kept.state.len() });
-            return Ok(Some(sound));
+            return Some(sound);
         }
         Ok((unsound, Err(error))) => {
             bury(vec![Some(unsound)], "it does not take the state that was kept").await;
@@ -556,8 +560,8 @@ pub(super) async fn restore(
         Err(exit) => exit.to_string(),
     };
     common.tell(EventKind::StateRefused { reason });
-    checkpoints.forget(&kept);
-    Ok(None)
+    common.checkpoints.iter().for_each(|checkpoints| checkpoints.forget(&kept));
+    None
 }
 
 /// Has the first worker of a native version say whether it has the exports that the manifest promises.

@@ -11,7 +11,7 @@ use hotcell_protocol::{Runtime, hook};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::actor::{Common, bring_up, restore};
+use super::actor::{Common, bring_up, newest, restore};
 use super::call::{Call, Outcome};
 use super::clock::due;
 use super::custody::{ErrorBound, Probation};
@@ -435,14 +435,13 @@ impl Steward {
         check_only: bool,
     ) -> Result<(), ReloadError> {
         for _ in 0..Checkpoints::KEPT {
+            let Some(kept) = newest(&self.common, seat).await? else { break };
             let Some(worker) = successor.take_if(|_| !check_only) else { break };
-            match restore(&self.common, seat, worker, after).await? {
-                Some(settled) => {
-                    *successor = Some(settled);
-                    break;
-                }
-                None => *successor = Some(self.start(after).await?),
+            *successor = restore(&self.common, worker, after, kept).await;
+            if successor.is_some() {
+                break;
             }
+            *successor = Some(self.start(after).await?);
         }
         Ok(())
     }
