@@ -188,7 +188,7 @@ impl HostBuilder {
         .await?;
         let folder = programs.folder.clone();
         let (launcher, buried) = Launcher::start(programs).await?;
-        let (reporter, remains) = Reporter::new();
+        let (reporter, wrecks) = Reporter::new();
         let surroundings = Surroundings {
             launcher,
             events: EventSender::new(events),
@@ -206,7 +206,7 @@ impl HostBuilder {
             profiles,
             registry,
             resolver,
-            remains,
+            wrecks,
             buried,
         }))
     }

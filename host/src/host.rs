@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::broker::Handlers;
 use crate::builder::HostBuilder;
 use crate::compile::{Compilers, blocking};
-use crate::crash::{Crashes, Remains};
+use crate::crash::{Crashes, Wreck};
 use crate::error::Error;
 use crate::event::{EventKind, Events};
 use crate::identity::Registry;
@@ -95,7 +95,7 @@ pub(crate) struct Parts {
     pub(crate) profiles: Vec<Profile>,
     pub(crate) registry: Registry,
     pub(crate) resolver: Resolver,
-    pub(crate) remains: mpsc::Receiver<Remains>,
+    pub(crate) wrecks: mpsc::Receiver<Wreck>,
     pub(crate) buried: oneshot::Receiver<()>,
 }
 
@@ -141,7 +141,7 @@ impl Host {
             profiles,
             registry,
             resolver,
-            remains,
+            wrecks,
             buried,
         } = parts;
         let shared = Shared {
@@ -160,7 +160,7 @@ impl Host {
         };
         let shared = Arc::new(shared);
         if let Ok(alive) = shared.alive() {
-            let reports = crate::crash::serve(remains, Arc::downgrade(&shared));
+            let reports = crate::crash::serve(wrecks, Arc::downgrade(&shared));
             tokio::spawn(async move {
                 reports.await;
                 drop(alive);

@@ -188,12 +188,31 @@ pub mod hook {
     pub const CONFIGURE: &str = "hotcell:configure";
     /// For native workers, not their plugins: the input is names of exports, one to a line; the reply those that are missing.
     pub const MISSING: &str = "hotcell:missing";
+
+    /// Whether a name is one of these, or of the functions by which a component answers them: the host's to call, and nobody
+    /// else's.
+    pub fn is_reserved(export: &str) -> bool {
+        let own = export.strip_prefix("hotcell:");
+        own.is_some_and(|name| name.starts_with("plugin/") || !name.contains('/'))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CallId, ToWorker, ToWorkerRef};
+    use super::{CallId, ToWorker, ToWorkerRef, hook};
     use crate::codec::{decode, encode};
+
+    #[test]
+    fn what_is_the_hosts_alone_is_known_by_its_name() {
+        for name in
+            [hook::HEALTH, hook::STATE_LOAD, hook::MISSING, "hotcell:plugin/lifecycle@0.1.0#state-load"]
+        {
+            assert!(hook::is_reserved(name), "{name}");
+        }
+        for name in ["add", "greet", "hotcell:greet/kitchen#bill", "hotcell"] {
+            assert!(!hook::is_reserved(name), "{name}");
+        }
+    }
 
     #[test]
     fn the_borrowed_messages_are_those_that_are_read() {

@@ -99,6 +99,11 @@ async fn plugins_start_after_what_they_need_and_call_only_that() {
     let told = std::iter::from_fn(|| events.try_next());
     let violations = told.filter(|event| matches!(event.kind, EventKind::Violation(_))).count();
     assert_eq!(violations, 1);
+    // What the host calls is not theirs to call: neither to read a state nor to replace it.
+    for hook in ["hotcell:state-save", "hotcell:configure", "hotcell:plugin/lifecycle@0.1.0#state-save"] {
+        let refused = text(relay(app, &format!("dev.hotcell.test.log {hook} ")).await);
+        assert!(refused.contains("Permission denied"), "{hook}: {refused}");
+    }
     let crashed = text(relay(app, "dev.hotcell.test.log crash ").await);
     assert!(crashed.contains("SIGABRT"), "{crashed}");
     assert_eq!(app.call_raw("add", Vec::new()).await.expect("only the other one crashed"), b"1");

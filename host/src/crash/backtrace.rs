@@ -20,7 +20,7 @@ use crate::package::artifact::{Sealed, hex};
 use crate::text::escape;
 
 /// How long it may take: an honest crash takes a hundredth of it.
-const TIME: Duration = Duration::from_secs(10);
+const TIME: Duration = Duration::from_secs(3);
 
 /// Largest file that is handed to the confined process: beyond it, addresses stay without names.
 const FILE_MAX: u64 = 128 << 20;

@@ -20,10 +20,11 @@ use rustix::fs::{SealFlags, fcntl_add_seals, ftruncate};
 use crate::error::Error;
 use crate::exit::{Exit, ExitCause};
 use crate::package::artifact::memory;
+use crate::text::escape;
 use crate::violation::Violation;
 use crate::worker::Blueprint;
 pub use report::{CrashBacktrace, CrashFrame, CrashGroup, CrashModule, CrashReport, LastCall};
-pub(crate) use reporter::{Reporter, serve};
+pub(crate) use reporter::{Reporter, Wreck, serve};
 pub use store::Crashes;
 
 /// Calls that are remembered of a worker, and the longest name of one.
@@ -115,7 +116,7 @@ impl RecentCalls {
         let first = self.sent.saturating_sub(CALLS as u64);
         let call = |number: u64| {
             let call = self.ring.get(usize::try_from(number % CALLS as u64).ok()?)?;
-            let export = String::from_utf8_lossy(call.name.get(..call.name_len)?).into_owned();
+            let export = escape(call.name.get(..call.name_len)?);
             Some(LastCall { export, input_bytes: call.input_len as u64, replied: number < self.replied })
         };
         (first..self.sent).filter_map(call).collect()

@@ -1,7 +1,7 @@
 //! Writes reports in the background: a storm of crashes costs a few reports and a count, and holds nobody up.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hotcell_protocol::launch::build_id;
@@ -17,33 +17,45 @@ use crate::host::Shared;
 use crate::package::artifact::hex;
 
 /// Ends that wait for their report.
-const WAITING: usize = 16;
+const WAITING: usize = 64;
 
 /// Reports that one plugin may have at once, and how long it takes to earn another one.
 const BURST: u32 = 8;
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Takes what is left of workers.
+/// A crash to report, and how many of its plugin were not reported before it.
+pub(crate) type Wreck = (Remains, u64);
+
+/// Takes what is left of workers. A plugin that has crashed too often lately is refused here, so that it takes no place that
+/// others need.
 #[derive(Clone, Debug)]
 pub(crate) struct Reporter {
-    sender: mpsc::Sender<Remains>,
+    sender: mpsc::Sender<Wreck>,
+    allowances: Arc<Mutex<HashMap<String, Allowance>>>,
 }
 
 impl Reporter {
-    pub(crate) fn new() -> (Reporter, mpsc::Receiver<Remains>) {
+    pub(crate) fn new() -> (Reporter, mpsc::Receiver<Wreck>) {
         let (sender, receiver) = mpsc::channel(WAITING);
-        (Reporter { sender }, receiver)
+        (Reporter { sender, allowances: Arc::default() }, receiver)
     }
 
     /// Has a crash reported; others are let go.
     pub(crate) fn take(&self, remains: Remains) {
-        if remains.are_a_crash()
-            && let Err(error) = self.sender.try_send(remains)
-        {
-            let remains = error.into_inner();
-            let plugin = &remains.blueprint.plugin;
-            tracing::warn!(target: "hotcell::crash", %plugin, "a crash is not reported: too many at once");
+        if !remains.are_a_crash() {
+            return;
         }
+        let plugin = remains.blueprint.plugin.clone();
+        let Some(unreported) = self.allow(&plugin, Instant::now()) else { return };
+        if self.sender.try_send((remains, unreported)).is_err() {
+            tracing::warn!(target: "hotcell::crash", %plugin, "a crash is not reported: too many wait");
+        }
+    }
+
+    fn allow(&self, plugin: &str, now: Instant) -> Option<u64> {
+        let mut allowances = self.allowances.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || Allowance { left: BURST, earned: now, refused: 0 };
+        allowances.entry(plugin.to_owned()).or_insert_with(fresh).take(now)
     }
 }
 
@@ -79,23 +91,17 @@ impl Allowance {
 }
 
 /// Writes the reports of a host until it is shut down.
-pub(crate) async fn serve(mut remains: mpsc::Receiver<Remains>, shared: Weak<Shared>) {
+pub(crate) async fn serve(mut wrecks: mpsc::Receiver<Wreck>, shared: Weak<Shared>) {
     let Some(mut closing) = shared.upgrade().map(|shared| shared.closing()) else { return };
-    let mut allowances: HashMap<String, Allowance> = HashMap::new();
     loop {
         let next = tokio::select! {
             biased;
-            next = remains.recv() => next,
+            next = wrecks.recv() => next,
             // What has ended by now is still reported; the sender is gone with the host.
-            _ = closing.wait_for(|closing| *closing) => remains.try_recv().ok(),
+            _ = closing.wait_for(|closing| *closing) => wrecks.try_recv().ok(),
         };
-        let (Some(next), Some(shared)) = (next, shared.upgrade()) else { return };
-        let now = Instant::now();
-        let fresh = || Allowance { left: BURST, earned: now, refused: 0 };
-        let allowance = allowances.entry(next.blueprint.plugin.clone()).or_insert_with(fresh);
-        if let Some(unreported) = allowance.take(now) {
-            report(&shared, next, unreported).await;
-        }
+        let (Some((remains, unreported)), Some(shared)) = (next, shared.upgrade()) else { return };
+        report(&shared, remains, unreported).await;
     }
 }
 

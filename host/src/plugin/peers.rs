@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hotcell_policy::{Dependency, DependencyError, Manifest, start_order};
 
+use hotcell_protocol::hook;
+
 use super::{Inner, Plugin};
 use crate::broker::HostCallResult;
 use crate::class::Class;
@@ -125,11 +127,15 @@ impl Peers {
         Peers { shared: Arc::downgrade(shared), dependencies: manifest.dependencies().into() }
     }
 
-    /// Calls another plugin. `None` if the caller's manifest does not name it.
+    /// Calls another plugin. `None` if the caller's manifest does not name it, or if what it wants to call is the host's: a
+    /// plugin's state is nobody else's to read or to replace.
     pub(crate) fn call(&self, input: &[u8]) -> Option<impl Future<Output = HostCallResult> + Send + use<>> {
         let end = input.iter().take(TARGET_MAX).position(|byte| *byte == b'\n')?;
         let (target, rest) = input.split_at_checked(end)?;
         let (id, export) = std::str::from_utf8(target).ok()?.split_once('/')?;
+        if hook::is_reserved(export) {
+            return None;
+        }
         let wanted = self.dependencies.iter().find(|dependency| dependency.id.as_str() == id)?.clone();
         let (export, input) = (export.to_owned(), rest.get(1..).unwrap_or_default().to_vec());
         let shared = self.shared.clone();
