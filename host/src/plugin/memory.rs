@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::restarts::Down;
@@ -93,7 +94,7 @@ impl Memory {
     }
 
     /// A version is in quarantine.
-    pub(super) fn quarantined(self: &Arc<Memory>, version: &Fingerprint, down: &Down) {
+    pub(super) fn quarantined(self: &Arc<Memory>, version: &Fingerprint, down: &Down) -> JoinHandle<()> {
         let until = down.until.map(|until| now() + until.saturating_duration_since(Instant::now()));
         let reason = down.reason.get(..down.reason.floor_char_boundary(REASON_MAX)).unwrap_or_default();
         let quarantine = Quarantine {
@@ -101,28 +102,28 @@ impl Memory {
             reason: reason.to_owned(),
             until_ms: until.map(|until| u64::try_from(until.as_millis()).unwrap_or(u64::MAX)),
         };
-        self.change(|contents| contents.quarantine = Some(quarantine));
+        self.change(|contents| contents.quarantine = Some(quarantine))
     }
 
     /// The plugin is in no quarantine any more.
-    pub(super) fn released(self: &Arc<Memory>) {
-        if self.contents().quarantine.is_some() {
-            self.change(|contents| contents.quarantine = None);
-        }
+    pub(super) fn released(self: &Arc<Memory>) -> Option<JoinHandle<()>> {
+        let quarantined = self.contents().quarantine.is_some();
+        quarantined.then(|| self.change(|contents| contents.quarantine = None))
     }
 
     /// A version failed on probation.
-    pub(super) fn failed(self: &Arc<Memory>, version: &Fingerprint) {
+    pub(super) fn failed(self: &Arc<Memory>, version: &Fingerprint) -> JoinHandle<()> {
         let version = version.to_string();
         self.change(|contents| {
             contents.failed.retain(|failed| *failed != version);
             contents.failed.push(version);
             let over = contents.failed.len().saturating_sub(VERSIONS);
             contents.failed.drain(..over);
-        });
+        })
     }
 
-    fn change(self: &Arc<Memory>, change: impl FnOnce(&mut Contents)) {
+    /// Nobody waits for it to be on the disk, but a test.
+    fn change(self: &Arc<Memory>, change: impl FnOnce(&mut Contents)) -> JoinHandle<()> {
         change(&mut self.contents());
         let memory = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
@@ -130,7 +131,7 @@ impl Memory {
                 let file = memory.file.display();
                 tracing::warn!(target: "hotcell::plugin", %file, "failed to write down a quarantine: {error}");
             }
-        });
+        })
     }
 
     fn write(&self) -> std::io::Result<()> {
@@ -173,9 +174,8 @@ mod tests {
         Down { until, reason: "it crashed".to_owned(), class: Class::Crashed, quarantined: true }
     }
 
-    /// What a host that comes later remembers, once everything is written.
-    fn later(home: &Folder, memory: &Memory) -> Arc<Memory> {
-        memory.write().expect("writes");
+    /// What a host that comes later remembers.
+    fn later(home: &Folder) -> Arc<Memory> {
         Arc::new(Memory::open(home.path(), "a.b").expect("opens"))
     }
 
@@ -184,17 +184,20 @@ mod tests {
         let home = Folder::new("memory");
         let memory = Arc::new(Memory::open(home.path(), "a.b").expect("opens"));
         assert_eq!(memory.quarantine(&version(1)), None);
-        memory.quarantined(&version(1), &down(None));
-        let after = later(&home, &memory);
+        memory.quarantined(&version(1), &down(None)).await.expect("is written");
+        let after = later(&home);
         assert_eq!(after.quarantine(&version(1)), Some(("it crashed".to_owned(), None)));
         assert_eq!(after.quarantine(&version(2)), None, "another version is not");
-        after.quarantined(&version(1), &down(Some(Duration::from_secs(1000))));
-        let left = later(&home, &after).quarantine(&version(1)).expect("is in quarantine").1;
+        let long = down(Some(Duration::from_secs(1000)));
+        after.quarantined(&version(1), &long).await.expect("is written");
+        let left = later(&home).quarantine(&version(1)).expect("is in quarantine").1;
         assert!(left.is_some_and(|left| left > Duration::from_secs(900)), "{left:?}");
-        after.quarantined(&version(1), &down(Some(Duration::ZERO)));
-        assert_eq!(later(&home, &after).quarantine(&version(1)), None, "it is over");
-        after.released();
-        assert_eq!(later(&home, &after).quarantine(&version(1)), None);
+        after.quarantined(&version(1), &down(Some(Duration::ZERO))).await.expect("is written");
+        assert_eq!(later(&home).quarantine(&version(1)), None, "it is over");
+        after.quarantined(&version(1), &down(None)).await.expect("is written");
+        after.released().expect("was in quarantine").await.expect("is written");
+        assert_eq!(later(&home).quarantine(&version(1)), None);
+        assert!(after.released().is_none());
     }
 
     #[tokio::test]
@@ -202,9 +205,9 @@ mod tests {
         let home = Folder::new("memory-failed");
         let memory = Arc::new(Memory::open(home.path(), "a.b").expect("opens"));
         for number in 0..40 {
-            memory.failed(&version(number));
+            memory.failed(&version(number)).await.expect("is written");
         }
-        let after = later(&home, &memory);
+        let after = later(&home);
         assert!(
             after.has_failed(&version(39)) && after.has_failed(&version(8)) && !after.has_failed(&version(7))
         );

@@ -279,7 +279,7 @@ async fn remember(shared: &Shared, prepared: &Prepared) -> Result<Arc<Memory>, E
     let memory = Arc::new(blocking(move || Memory::open(places.state(), &id)).await?);
     match memory.quarantine(&version) {
         None => {}
-        Some(_) if retry => memory.released(),
+        Some(_) if retry => _ = memory.released(),
         Some((reason, left)) => {
             let wait = left.map_or_else(String::new, |left| format!(" for {left:.0?}"));
             let advice = "load another version, or this one with LoadOptions::retry";

@@ -37,6 +37,12 @@ fn main() {
 impl Runtime for Fake {
     const LOAD_RUNS_CODE: bool = true;
 
+    /// It notes no crash.
+    fn prepare(started: &mut Started) -> Result<(), Failure> {
+        started.output = None;
+        Ok(())
+    }
+
     fn load(_: &Confined, started: &mut Started) -> Result<Fake, Failure> {
         let (memory, tried) = BEFORE.lock().expect("one thread").take().expect("loaded once");
         if let Some(act) = configured(started, "loading") {
