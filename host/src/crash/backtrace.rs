@@ -26,8 +26,14 @@ const TIME: Duration = Duration::from_secs(3);
 const FILE_MAX: u64 = 128 << 20;
 
 /// Libraries that a native plugin may call. Those that are there lie beside the C library.
-const LIBRARIES: [&str; 5] =
-    ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "libstdc++.so.6", "ld-linux-x86-64.so.2"];
+const LIBRARIES: [&str; 6] = [
+    "libc.so.6",
+    "libm.so.6",
+    "libgcc_s.so.1",
+    "libstdc++.so.6",
+    "ld-linux-x86-64.so.2",
+    "ld-linux-aarch64.so.1",
+];
 
 /// Has a confined process read the notes. `None` where no signal was noted; the minidump comes along.
 pub(super) async fn read(

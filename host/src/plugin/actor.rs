@@ -9,31 +9,27 @@ use std::time::Duration;
 
 use hotcell_policy::RestartMode;
 use hotcell_protocol::Evidence;
-use hotcell_protocol::{Image, ReplyStatus, hook};
+use hotcell_protocol::ReplyStatus;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::call::{Answered, Call, Outcome, outcome};
 use super::custody::{Custody, Probation};
-use super::errand::{ask, bury, state_input};
 use super::exchange::{Exchange, Look, Parting, Place, Swapped, Trouble};
+use super::launch::{bring_up, newest, restore};
 use super::memory::Memory;
 use super::restarts::{Down, Restarts};
 use super::steward::{Order, Succession};
 use super::version::{Config, Current, Version};
 use super::wait::answer;
-use crate::checkpoint::{Checkpoints, Kept};
-use crate::compile::blocking;
-use crate::contract::lacks;
+use crate::checkpoint::Checkpoints;
 use crate::error::{CallError, Error};
 use crate::event::EventKind;
 use crate::exit::{Exit, ExitCause, Limit};
 use crate::host::{Alive, Shared};
-use crate::reentry::Chain;
-use crate::start::{Failed, load, start};
 use crate::stdio::CommandIo;
 use crate::text::escape;
-use crate::worker::{Blueprint, Broken, Particulars, Reply, Worker};
+use crate::worker::{Blueprint, Broken, Reply, Worker};
 
 /// How long a worker that is to be exchanged may take to be quiet, once it has ended its calls.
 const QUIET_TIME: Duration = Duration::from_secs(1);
@@ -510,97 +506,6 @@ impl Common {
         let to = version.prepared.manifest.version().to_string();
         self.tell(EventKind::RolledBack { to, reason: reason.to_owned() });
     }
-}
-
-/// A worker of a version, with the configuration that the application gave last.
-pub(super) async fn bring_up(
-    common: &Common,
-    version: &Version,
-    arguments: Vec<String>,
-    io: CommandIo,
-) -> Result<(Worker, Evidence), Failed> {
-    let (worker, evidence) = launch(common, version, arguments, io).await?;
-    let worker = check_promises(common, version, worker).await?;
-    let Some(config) = common.config.get() else { return Ok((worker, evidence)) };
-    let asked = ask(common, worker, version, hook::CONFIGURE, config.into_bytes()).await;
-    let (worker, taken) = asked.map_err(Failed::Ended)?;
-    match taken {
-        Ok(_) => Ok((worker, evidence)),
-        Err(error) => {
-            bury(vec![Some(worker)], "it does not take its configuration").await;
-            let detail = format!("it does not take the configuration that it was given: {error}");
-            Err(Failed::Host(Error::malformed(common.id.as_ref(), detail)))
-        }
-    }
-}
-
-/// The newest state that was kept for a seat.
-pub(super) async fn newest(common: &Common, seat: usize) -> Result<Option<Kept>, Error> {
-    let Some(checkpoints) = common.checkpoints.clone() else { return Ok(None) };
-    blocking(move || Ok(checkpoints.kept(seat).into_iter().next())).await
-}
-
-/// Gives a fresh worker a state that was kept. `None` if it did not take it: the state is forgotten, and the worker has ended.
-pub(super) async fn restore(
-    common: &Common,
-    worker: Worker,
-    version: &Version,
-    kept: Kept,
-) -> Option<Worker> {
-    let input = state_input(kept.version, &kept.state);
-    let reason = match ask(common, worker, version, hook::STATE_LOAD, input).await {
-        Ok((sound, Ok(_))) => {
-            common.tell(EventKind::StateRestored { bytes: kept.state.len() });
-            return Some(sound);
-        }
-        Ok((unsound, Err(error))) => {
-            bury(vec![Some(unsound)], "it does not take the state that was kept").await;
-            error.to_string()
-        }
-        Err(exit) => exit.to_string(),
-    };
-    common.tell(EventKind::StateRefused { reason });
-    common.checkpoints.iter().for_each(|checkpoints| checkpoints.forget(&kept));
-    None
-}
-
-/// Has the first worker of a native version say whether it has the exports that the manifest promises.
-async fn check_promises(common: &Common, version: &Version, worker: Worker) -> Result<Worker, Failed> {
-    let Version { prepared, promises_checked, .. } = version;
-    let promised = prepared.manifest.exports();
-    let native = prepared.blueprint.image == Image::Native;
-    if !native || promised.is_empty() || promises_checked.swap(true, Ordering::Relaxed) {
-        return Ok(worker);
-    }
-    let asked = ask(common, worker, version, hook::MISSING, promised.join("\n").into_bytes()).await;
-    let (worker, missing) = asked.map_err(Failed::Ended)?;
-    match missing {
-        Ok(missing) if missing.is_empty() => Ok(worker),
-        said => {
-            bury(vec![Some(worker)], "it lacks what its manifest promises").await;
-            let missing = said.map_or_else(|error| error.to_string(), |missing| escape(&missing));
-            Err(Failed::Host(lacks(&prepared.manifest, &missing)))
-        }
-    }
-}
-
-/// A worker from the spares of a version, or a new one.
-async fn launch(
-    common: &Common,
-    version: &Version,
-    arguments: Vec<String>,
-    io: CommandIo,
-) -> Result<(Worker, Evidence), Failed> {
-    let Version { prepared, broker, .. } = version;
-    let chain = Chain::default().with(common.number);
-    if let Some(spare) = prepared.spares.take().await {
-        common.generation.fetch_max(spare.worker.generation(), Ordering::Relaxed);
-        return load(spare, broker, &chain).await;
-    }
-    let generation = prepared.spares.next_generation();
-    common.generation.fetch_max(generation, Ordering::Relaxed);
-    let particulars = Particulars { generation, arguments, output: None };
-    start(&common.shared.surroundings, &prepared.blueprint, particulars, io, broker, &chain).await
 }
 
 /// Calls that are in no queue any more. What has not ended when this is dropped ends then.

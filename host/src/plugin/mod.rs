@@ -8,6 +8,7 @@ mod errand;
 mod exchange;
 mod health;
 mod hooks;
+mod launch;
 mod memory;
 mod peers;
 mod probation;

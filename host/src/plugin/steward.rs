@@ -11,12 +11,13 @@ use hotcell_protocol::{Runtime, hook};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::actor::{Common, bring_up, newest, restore};
+use super::actor::Common;
 use super::call::{Call, Outcome};
 use super::clock::due;
 use super::custody::{ErrorBound, Probation};
 use super::errand::{ask, bury, chain, state_input, too_large};
 use super::exchange::Pinned;
+use super::launch::{bring_up, newest, restore};
 use super::peers::PLUGIN_CALL;
 use super::reload::{
     CheckpointError, ConfigureError, IncompatibleState, ReloadError, ReloadOptions, Reloaded, StateMove,
