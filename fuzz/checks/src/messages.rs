@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use hotcell_protocol::crash::{Analysis, AnalyzeRequest, Notes, REGISTERS, layout};
 use hotcell_protocol::{
     CompileFailure, CompileRequest, Description, Envelope, FromLauncher, FromWorker, ToLauncher, ToWorker,
     ToWorkerRef, codec,
@@ -28,11 +29,22 @@ pub fn launcher(data: &[u8]) {
     round_trip::<FromLauncher>(data);
 }
 
-/// What host and compiler say to each other.
+/// What host and compiler say to each other, and what a worker notes of its crash.
 pub fn compile(data: &[u8]) {
     round_trip::<CompileRequest>(data);
     round_trip::<Description>(data);
     round_trip::<CompileFailure>(data);
+    round_trip::<AnalyzeRequest>(data);
+    round_trip::<Analysis>(data);
+    notes(data);
+}
+
+/// Notes are read whatever they hold, and never beyond what is there.
+fn notes(data: &[u8]) {
+    let Some(notes) = Notes::read(data) else { return };
+    assert_eq!(notes.registers.len(), REGISTERS.len());
+    assert!(notes.stack.len() <= layout::STACK_MAX.min(data.len().saturating_sub(layout::STACK_AT)));
+    assert!(notes.modules.len() <= layout::MODULES_MAX);
 }
 
 /// What decodes encodes to an equal value, in no more bytes. Not always in the same ones: bincode reads a number in a

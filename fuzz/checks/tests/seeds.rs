@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use hotcell_checks::CHECKS;
+use hotcell_protocol::crash::{Analysis, AnalyzeRequest, Frame, Module, PLUGIN};
 use hotcell_protocol::{
     AnswerStatus, CallId, CompileFailure, CompileRequest, Description, Envelope, Failure, FailureKind,
     FileAccess, FileOrder, Filter, Filters, FromLauncher, FromWorker, Generation, Image, Instruction,
@@ -247,5 +248,17 @@ fn compile(seeds: &mut Seeds) {
     };
     seeds.add("compile", "description", &description);
     let message = "imports `env.system`, which no runtime offers".to_owned();
+    let frame = Frame { address: 0x1234, module: PLUGIN.to_owned(), line: 7, ..Frame::default() };
+    let module = Module { name: PLUGIN.to_owned(), base: 0x1000, size: 0x1000, build_id: vec![1, 2, 3] };
+    let analysis = Analysis {
+        signal: 11,
+        registers: vec![("rip".to_owned(), 0x1234)],
+        frames: vec![frame],
+        modules: vec![module],
+        ..Analysis::default()
+    };
+    seeds.add("compile", "analysis", &analysis);
+    let request = AnalyzeRequest { notes: vec![1, 0, 0, 0, 0, 0, 0, 0], files: vec![(PLUGIN.to_owned(), 9)] };
+    seeds.add("compile", "crash", &request);
     seeds.add("compile", "undeclared", &CompileFailure { kind: FailureKind::UndeclaredImport, message });
 }
