@@ -173,6 +173,19 @@ mod tests {
     }
 
     #[test]
+    fn a_requirement_is_as_short_as_the_key_table_says() {
+        let of = |spaces: usize| {
+            let text = json!({
+                "schema": 1, "id": "x.a", "name": "n", "version": "1.0.0", "plugin_type": "dylib",
+                "dylib_path": "a.so", "dependencies": [{ "id": "x.b", "version": format!("^1{}", " ".repeat(spaces)) }],
+            });
+            Manifest::parse("manifest.json", text.to_string().as_bytes())
+        };
+        assert!(of(126).is_ok(), "just inside");
+        assert!(of(127).expect_err("too long").to_string().contains("more than 128 characters"));
+    }
+
+    #[test]
     fn long_chains_are_not_too_deep() {
         let set: Vec<_> = (0..500)
             .map(|number| {

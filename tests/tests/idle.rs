@@ -108,3 +108,20 @@ async fn a_plugin_that_says_that_it_is_unwell_is_ended_and_replaced() {
     assert_ne!(plugin.evidence().expect("it runs").pid, first);
     assert_eq!(setup.host.crashes().list().expect("is readable"), [], "the host ended it");
 }
+
+/// Each has its own time: what comes more often does not put off what comes less often.
+#[tokio::test]
+async fn health_checks_and_checkpoints_do_not_put_off_the_rest() {
+    let setup = Setup::new().await;
+    let options = LoadOptions {
+        checkpoint: Checkpoint::Every(SOON),
+        health_every: Some(SOON / 2),
+        idle_stop: Some(SOON * 5),
+        ..LoadOptions::default()
+    };
+    let package = hotcell_tests::package("notebook/native");
+    let plugin = setup.host.load_with(package, options).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(add(&plugin).await, "1");
+    rests(&setup, &plugin).await;
+    assert_eq!(add(&plugin).await, "2", "with its state");
+}

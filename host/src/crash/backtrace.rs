@@ -35,6 +35,13 @@ const LIBRARIES: [&str; 6] = [
     "ld-linux-aarch64.so.1",
 ];
 
+/// Most frames, registers and modules, and the longest name, that are believed of the confined process: it has read hostile
+/// files, and a report stays small whatever it says.
+const FRAMES_MAX: usize = 128;
+const REGISTERS_MAX: usize = 64;
+const MODULES_MAX: usize = 64;
+const NAME_MAX: usize = 512;
+
 /// Has a confined process read the notes. `None` where no signal was noted; the minidump comes along.
 pub(super) async fn read(
     shared: &Shared,
@@ -103,10 +110,14 @@ fn library_folder() -> Option<PathBuf> {
 /// What the confined process said, fit to be printed.
 fn tell(analysis: Analysis) -> (CrashBacktrace, Vec<u8>) {
     let Analysis { signal, code, address, registers, frames, modules, minidump } = analysis;
-    let text = |text: &str| escape(text.as_bytes());
+    let text = |text: &str| {
+        let mut escaped = escape(text.as_bytes());
+        escaped.truncate(escaped.floor_char_boundary(NAME_MAX));
+        escaped
+    };
     let known = |name: &str| Some(text(name)).filter(|name| !name.is_empty());
     let address_text = |address: u64| format!("{address:#x}");
-    let frames = frames.iter().map(|frame| CrashFrame {
+    let frames = frames.iter().take(FRAMES_MAX).map(|frame| CrashFrame {
         address: address_text(frame.address),
         module: known(file_name(&frame.module)),
         offset: address_text(frame.offset),
@@ -116,17 +127,21 @@ fn tell(analysis: Analysis) -> (CrashBacktrace, Vec<u8>) {
             line => format!("{file}:{line}"),
         }),
     });
-    let modules = modules.iter().map(|Module { name, base, size, build_id }| CrashModule {
+    let modules = modules.iter().take(MODULES_MAX).map(|Module { name, base, size, build_id }| CrashModule {
         name: text(name),
         base: address_text(*base),
         size: *size,
-        build_id: hex(build_id),
+        build_id: text(&hex(build_id)),
     });
     let backtrace = CrashBacktrace {
         signal,
         code,
         address: address_text(address),
-        registers: registers.iter().map(|(name, value)| (text(name), address_text(*value))).collect(),
+        registers: registers
+            .iter()
+            .take(REGISTERS_MAX)
+            .map(|(name, value)| (text(name), address_text(*value)))
+            .collect(),
         frames: frames.collect(),
         modules: modules.collect(),
     };
@@ -145,4 +160,41 @@ pub(super) fn wasm_functions(text: &str) -> impl Iterator<Item = String> + '_ {
         let (_, name) = rest.split_once(" - ")?;
         Some(name.trim().to_owned())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use hotcell_protocol::crash::{Analysis, Frame, Module};
+
+    use super::{FRAMES_MAX, MODULES_MAX, NAME_MAX, REGISTERS_MAX, tell, wasm_functions};
+
+    #[test]
+    fn what_the_confined_process_says_is_bounded_and_escaped() {
+        let long = "\u{202e}\n".repeat(10_000);
+        let frame =
+            Frame { function: long.clone(), file: long.clone(), module: long.clone(), ..Frame::default() };
+        let module = Module { name: long.clone(), build_id: vec![7; 10_000], ..Module::default() };
+        let analysis = Analysis {
+            registers: vec![(long, 1); 1000],
+            frames: vec![frame; 1000],
+            modules: vec![module; 1000],
+            ..Analysis::default()
+        };
+        let (told, _) = tell(analysis);
+        assert_eq!(told.frames.len(), FRAMES_MAX);
+        assert_eq!((told.registers.len(), told.modules.len()), (REGISTERS_MAX, MODULES_MAX));
+        let sound = |text: &str| text.len() <= NAME_MAX && !text.contains(['\n', '\u{202e}']);
+        assert!(told.frames.iter().all(|frame| frame.function.as_deref().is_some_and(sound)));
+        assert!(told.modules.iter().all(|module| sound(&module.name) && sound(&module.build_id)));
+        assert!(told.registers.iter().all(|(name, _)| sound(name)));
+        let report = serde_json::to_string(&told).expect("encodes");
+        assert!(report.len() < 512 << 10, "{}", report.len());
+    }
+
+    #[test]
+    fn functions_are_found_in_the_text_of_a_trap() {
+        let text = "wasm trap: out of bounds\\nwasm backtrace:\\n    0:   0x10 - app!deep\\n    1:   0x20 - app!outer";
+        assert_eq!(wasm_functions(text).collect::<Vec<_>>(), ["app!deep", "app!outer"]);
+        assert_eq!(wasm_functions("no backtrace: here - or there").count(), 0);
+    }
 }

@@ -35,6 +35,8 @@ pub(super) struct Call {
     /// Arguments and streams, where a command is run.
     pub(super) command: Mutex<Option<(Vec<String>, CommandIo)>>,
     moves: AtomicU32,
+    /// The host's own: a hook, and no call that anybody counts.
+    pub(super) is_own: bool,
     slot: Mutex<Slot>,
 }
 
@@ -60,11 +62,15 @@ pub(super) type Answered = Result<Outcome, CallError>;
 /// Whom to tell that a call has ended, once no lock is held.
 #[derive(Debug)]
 #[must_use = "the caller waits"]
-pub(super) struct Ending(Waiter);
+pub(super) struct Ending {
+    waiter: Waiter,
+    /// It was a call of the host's own.
+    pub(super) is_own: bool,
+}
 
 impl Ending {
     pub(super) fn tell(self) {
-        match self.0 {
+        match self.waiter {
             Waiter::Nobody => {}
             Waiter::Task(waker) => waker.wake(),
             Waiter::Thread(thread) => thread.unpark(),
@@ -93,12 +99,13 @@ impl Call {
     ) -> Call {
         let (input, command) = (Mutex::new(input), Mutex::new(command));
         let (moves, slot) = (AtomicU32::new(0), Mutex::default());
-        Call { export, input, entered, deadline, chain, command, moves, slot }
+        Call { export, input, entered, deadline, chain, command, moves, is_own: false, slot }
     }
 
     /// A call of the host's own, for one worker and no other.
     pub(super) fn pinned(export: &str, input: Vec<u8>, deadline: Instant, chain: Chain) -> Call {
-        let call = Call::new(export.to_owned(), input, Instant::now(), deadline, chain, None);
+        let mut call = Call::new(export.to_owned(), input, Instant::now(), deadline, chain, None);
+        call.is_own = true;
         call.moves.store(MOVES, Ordering::Relaxed);
         call
     }
@@ -119,7 +126,7 @@ impl Call {
             slot.ended = true;
             slot.outcome = Some(outcome);
         }
-        Ending(std::mem::take(&mut slot.waiter))
+        Ending { waiter: std::mem::take(&mut slot.waiter), is_own: self.is_own }
     }
 
     /// The outcome, once.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hotcell_protocol::hook;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use super::steward::Steward;
 use crate::error::CallError;
@@ -13,10 +13,12 @@ use crate::text::escape;
 
 impl Steward {
     /// Completes when the plugin is to be asked again. Safe to cancel.
-    pub(super) async fn health_is_due(&self) {
+    pub(super) async fn health_is_due(&self, asked: Instant) {
         match self.common.current.get().prepared.options.health_every {
-            Some(time) => sleep(time.max(Duration::from_millis(10))).await,
-            None => std::future::pending().await,
+            Some(time) if !self.common.command => {
+                sleep_until(asked + time.max(Duration::from_millis(10))).await;
+            }
+            _ => std::future::pending().await,
         }
     }
 

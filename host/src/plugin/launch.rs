@@ -75,13 +75,16 @@ async fn check_promises(common: &Common, version: &Version, worker: Worker) -> R
     let Version { prepared, promises_checked, .. } = version;
     let promised = prepared.manifest.exports();
     let native = prepared.blueprint.image == Image::Native;
-    if !native || promised.is_empty() || promises_checked.swap(true, Ordering::Relaxed) {
+    if !native || promised.is_empty() || promises_checked.load(Ordering::Relaxed) {
         return Ok(worker);
     }
     let asked = ask(common, worker, version, hook::MISSING, promised.join("\n").into_bytes()).await;
     let (worker, missing) = asked.map_err(Failed::Ended)?;
     match missing {
-        Ok(missing) if missing.is_empty() => Ok(worker),
+        Ok(missing) if missing.is_empty() => {
+            promises_checked.store(true, Ordering::Relaxed);
+            Ok(worker)
+        }
         said => {
             bury(vec![Some(worker)], "it lacks what its manifest promises").await;
             let missing = said.map_or_else(|error| error.to_string(), |missing| escape(&missing));

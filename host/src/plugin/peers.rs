@@ -7,7 +7,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hotcell_policy::{Dependency, DependencyError, Manifest, start_order};
-
 use hotcell_protocol::hook;
 
 use super::{Inner, Plugin};
@@ -71,7 +70,7 @@ impl Loaded {
     /// The plugins that need this one and would not do with another version of it.
     pub(super) fn broken_by(&self, manifest: &Manifest) -> Vec<String> {
         let breaks = |plugin: &Plugin| {
-            let other = Arc::clone(&plugin.prepared());
+            let other = plugin.prepared();
             let mut needs = other.manifest.dependencies().iter();
             let need = needs.find(|dependency| dependency.id == *manifest.id() && !dependency.optional)?;
             (!need.version.matches(manifest.version()))

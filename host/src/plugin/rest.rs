@@ -2,32 +2,33 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::sleep_until;
 
-use super::steward::Steward;
+use super::steward::{Moment, Steward};
 use crate::event::EventKind;
 
 impl Steward {
-    /// Completes when nobody has called for as long as the application said. Safe to cancel.
-    pub(super) async fn idleness(&self) {
-        let Some(time) = self.common.current.get().prepared.options.idle_stop else {
+    /// Completes when nobody has called for as long as the application said. `called` is when somebody had, as far as anybody
+    /// has looked. Safe to cancel.
+    pub(super) async fn idleness(&self, called: &mut Moment) {
+        let Some(time) =
+            self.common.current.get().prepared.options.idle_stop.filter(|_| !self.common.command)
+        else {
             return std::future::pending().await;
         };
         let exchange = &self.common.exchange;
         // Shorter than any worker's start: nobody means that.
         let time = time.max(Duration::from_millis(10));
         loop {
-            let ended = exchange.ended();
-            sleep(time).await;
+            sleep_until(called.at + time).await;
+            let now = Moment::now(&self.common);
             let served = (0..self.seats.len()).any(|seat| exchange.is_served(seat));
             // On probation the old workers wait, too, and are of use only beside the new ones.
-            if served
-                && exchange.ended() == ended
-                && exchange.is_idle()
-                && self.common.custody.until().is_none()
-            {
+            let settled = self.common.custody.until().is_none();
+            if served && settled && now.calls == called.calls && exchange.is_idle() {
                 return;
             }
+            *called = now;
         }
     }
 

@@ -58,16 +58,16 @@ pub(super) struct Succession {
     pub(super) done: oneshot::Sender<Result<Option<Worker>, Option<Worker>>>,
 }
 
-/// When states were last kept, and how many calls had ended by then.
+/// A moment, and how many calls had ended by then.
 #[derive(Clone, Copy)]
-struct Kept {
-    at: Instant,
-    calls: u64,
+pub(super) struct Moment {
+    pub(super) at: Instant,
+    pub(super) calls: u64,
 }
 
-impl Kept {
-    fn now(common: &Common) -> Kept {
-        Kept { at: Instant::now(), calls: common.exchange.ended() }
+impl Moment {
+    pub(super) fn now(common: &Common) -> Moment {
+        Moment { at: Instant::now(), calls: common.exchange.ended() }
     }
 }
 
@@ -92,7 +92,9 @@ impl Steward {
         let mut closing = self.common.closing.clone();
         let said = closing.said();
         tokio::pin!(said);
-        let mut kept = Kept::now(&self.common);
+        // What is due is not put off by what comes between.
+        let begun = Moment::now(&self.common);
+        let (mut kept, mut called, mut asked) = (begun, begun, begun.at);
         loop {
             let turn = async {
                 tokio::select! {
@@ -104,10 +106,13 @@ impl Steward {
                         if let Err(error) = self.checkpoint().await {
                             self.common.tell(EventKind::CheckpointFailed { reason: error.to_string() });
                         }
-                        kept = Kept::now(&self.common);
+                        kept = Moment::now(&self.common);
                     }
-                    () = self.idleness() => self.rest().await,
-                    () = self.health_is_due() => self.check_health().await,
+                    () = self.idleness(&mut called) => self.rest().await,
+                    () = self.health_is_due(asked) => {
+                        self.check_health().await;
+                        asked = Instant::now();
+                    }
                 }
                 Some(())
             };
@@ -189,7 +194,7 @@ impl Steward {
     }
 
     /// Completes when the state is to be kept again. Safe to cancel.
-    async fn checkpoint_is_due(&self, last: Kept) {
+    async fn checkpoint_is_due(&self, last: Moment) {
         let exchange = &self.common.exchange;
         match self.common.current.get().prepared.options.checkpoint {
             Checkpoint::Never | Checkpoint::OnRequest => std::future::pending().await,

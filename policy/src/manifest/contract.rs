@@ -9,6 +9,9 @@ use crate::names::PackagePath;
 /// Most dependencies of one manifest.
 const DEPENDENCIES_MAX: usize = 64;
 
+/// Longest requirement on a version, in characters.
+const REQUIREMENT_MAX: usize = 128;
+
 /// Most exports that a manifest names.
 const EXPORTS_MAX: usize = 1000;
 
@@ -42,7 +45,7 @@ pub(super) fn read_dependencies(fields: &Fields<'_>) -> Result<Vec<Dependency>, 
         let id = fields.required("id")?;
         let dependency = Dependency {
             id: id.parsed()?,
-            version: fields.required("version")?.parsed()?,
+            version: requirement(&fields.required("version")?)?,
             optional: fields.optional("optional").map(|field| field.flag()).transpose()?.unwrap_or(false),
         };
         if dependencies.iter().any(|other| other.id == dependency.id) {
@@ -56,12 +59,18 @@ pub(super) fn read_dependencies(fields: &Fields<'_>) -> Result<Vec<Dependency>, 
     Ok(dependencies)
 }
 
+/// A requirement on a version, of the length that the key table says.
+fn requirement(field: &Field<'_>) -> Result<semver::VersionReq, ParseError> {
+    field.text(REQUIREMENT_MAX)?;
+    field.parsed()
+}
+
 pub(super) fn read_contract(fields: &Fields<'_>, reading: &mut Reading) -> Result<Contract, ParseError> {
     let mut contract = Contract { state_version: STATE_VERSION, ..Contract::default() };
     let Some(field) = fields.optional("api_contract") else { return Ok(contract) };
     let fields = table(&field)?;
     if let Some(field) = fields.optional("host_api") {
-        contract.host_api = Some(Located { value: field.parsed()?, line: field.line() });
+        contract.host_api = Some(Located { value: requirement(&field)?, line: field.line() });
     }
     if let Some(field) = fields.optional("wit") {
         field.parsed::<PackagePath>()?;

@@ -1,4 +1,4 @@
-//! How many calls were replied to, for whoever waits for so many.
+//! How many calls were replied to, for whoever waits for so many. The host's own are not counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -74,7 +74,7 @@ impl Exchange {
         }
         drop(state);
         waker.iter().for_each(Waker::wake);
-        self.ended.add(ended.len());
+        self.ended.add(ended.iter().filter(|ending| !ending.is_own).count());
         ended.into_iter().for_each(Ending::tell);
         look
     }

@@ -158,8 +158,8 @@ impl Seat {
         if is_last || !serves_on(reply.status) {
             return Err(reply);
         }
-        self.errors += u64::from(reply.status == ReplyStatus::PluginError);
         let Some(Delivered { call, turn, fate, .. }) = self.delivered.pop_front() else { return Ok(None) };
+        self.errors += u64::from(reply.status == ReplyStatus::PluginError && !call.is_own);
         if let Some(serving) = &mut self.serving
             && self.delivered.is_empty()
         {
