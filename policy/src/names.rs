@@ -21,6 +21,13 @@ const PATH_MAX: usize = 4095;
 #[error("{0}")]
 pub struct NameError(pub(crate) String);
 
+impl NameError {
+    /// What else a name must be, for those who know more of it than its kind.
+    pub fn new(message: impl Into<String>) -> NameError {
+        NameError(message.into())
+    }
+}
+
 fn refuse<T>(message: impl Into<String>) -> Result<T, NameError> {
     Err(NameError(message.into()))
 }
@@ -66,7 +73,7 @@ impl FromStr for PluginId {
 }
 
 /// A file inside the package: relative, normal components only.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PackagePath(String);
 
 impl FromStr for PackagePath {

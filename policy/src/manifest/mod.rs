@@ -261,6 +261,11 @@ impl Manifest {
         self.requests.connects.iter().map(|address| &address.value)
     }
 
+    /// The paths that are asked for to write to.
+    pub fn write_paths(&self) -> impl Iterator<Item = &GrantPath> {
+        self.requests.write_paths.iter().map(|path| &path.value)
+    }
+
     /// The paths that are asked for, for reading only and for writing.
     pub fn paths(&self) -> impl Iterator<Item = &GrantPath> {
         self.requests.read_paths.iter().chain(&self.requests.write_paths).map(|path| &path.value)
