@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::key::{KEY, KeyAction};
+use crate::plugin::Plugin;
 use crate::profile_args::Profile;
+use crate::trust::{TRUST, TrustAction};
 
 /// Exit codes, as `--help` and the README print them.
 const EXIT_CODES: &str = "\
@@ -53,6 +56,12 @@ pub(crate) struct Global {
     /// An additional profile (TOML); a manifest may name it by its file name
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) profile: Vec<PathBuf>,
+    /// Load only what a trusted key has signed; see `hotcell trust`
+    #[arg(long, global = true)]
+    pub(crate) require_signatures: bool,
+    /// Take a signed version though a newer one was seen
+    #[arg(long, global = true)]
+    pub(crate) allow_downgrade: bool,
     /// Less on standard error: no log lines of the plugin
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
@@ -70,6 +79,20 @@ pub(crate) enum Action {
     Reload(Reload),
     /// Print the effective plan: everything that a plugin may do here, and why
     Plan(Plan),
+    /// Make, sign, check, install plugins
+    Plugin(Plugin),
+    /// Whose signatures count here
+    #[command(after_help = TRUST)]
+    Trust {
+        #[command(subcommand)]
+        action: TrustAction,
+    },
+    /// The key with which you sign your plugins
+    #[command(after_help = KEY)]
+    Key {
+        #[command(subcommand)]
+        action: KeyAction,
+    },
     /// What a reviewer asks of a profile: its widest plan, why something is allowed, what differs, what looks wrong
     Profile(Profile),
     /// What the kernel says is in force on a plugin's workers, signed by this host
@@ -118,8 +141,7 @@ in the repository, after scripts/build and scripts/build-plugins. A call that ra
 crashed, and is expected; every other call has to be replied to.";
 
 /// Names a plugin.
-const PLUGIN: &str =
-    "A folder with manifest.json, a manifest, or a bare .wasm, .wat or .so without any permission";
+const PLUGIN: &str = "An .lbplugin file, a folder with manifest.json, @ID of an installed plugin, or a bare .wasm, .wat or .so without any permission";
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {

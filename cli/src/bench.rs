@@ -39,11 +39,14 @@ fn run(
 
 /// A global option that would change nothing.
 fn meaningless(global: &Global) -> Option<&'static str> {
-    let Global { worker_dir: _, state_dir, uid_registry, cgroup, cache_dir, profile, quiet: _ } = global;
+    let Global { worker_dir: _, state_dir, uid_registry, cgroup, cache_dir, profile, .. } = global;
+    let Global { require_signatures, allow_downgrade, quiet: _, .. } = global;
     let given = [
         (state_dir.is_some(), "--state-dir"),
         (uid_registry.is_some(), "--uid-registry"),
         (cgroup.is_some(), "--cgroup"),
+        (*require_signatures, "--require-signatures"),
+        (*allow_downgrade, "--allow-downgrade"),
         (cache_dir.is_some(), "--cache-dir"),
         (!profile.is_empty(), "--profile"),
     ];

@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use hotcell::{CallError, Class, Exit, LoadOptions, Violation};
+use hotcell::{CallError, Class, Exit, Violation};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -70,9 +70,11 @@ async fn perform(
     let input = read_input(arguments)?;
     let host = host::build(global).await?;
     let mut events = host.events();
-    let needed = arguments.with.iter().map(|path| (path.clone(), LoadOptions::default()));
+    let needed = arguments.with.iter().map(|path| (path.clone(), host::load_options(global)));
     let loaded = match host.load_all(needed).await {
-        Ok(needed) => host.load(&arguments.plugin).await.map(|plugin| (plugin, needed)),
+        Ok(needed) => {
+            host.load_with(&arguments.plugin, host::load_options(global)).await.map(|plugin| (plugin, needed))
+        }
         Err(error) => Err(error),
     };
     violations.extend(host::violations(&mut events));

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hotcell::policy::Profile;
-use hotcell::{EventKind, Events, Host, HostBuilder, Violation};
+use hotcell::{EventKind, Events, Host, HostBuilder, LoadOptions, Violation};
 
 use crate::args::Global;
 use crate::outcome::Outcome;
@@ -31,10 +31,18 @@ pub(crate) fn builder(global: &Global) -> Result<HostBuilder, Outcome> {
     if let Some(folder) = &global.cgroup {
         builder = builder.cgroup(folder);
     }
+    if global.require_signatures {
+        builder = builder.require_signatures();
+    }
     for path in &global.profile {
         builder = builder.profile(read_profile(path)?);
     }
     Ok(builder)
+}
+
+/// How plugins are loaded, as the global options say.
+pub(crate) fn load_options(global: &Global) -> LoadOptions {
+    LoadOptions { may_go_back: global.allow_downgrade, ..LoadOptions::default() }
 }
 
 /// What the sandbox has stopped so far.

@@ -1,4 +1,4 @@
-//! The `hotcell` command: run, call, reload, plan, profile, receipt, crashes, doctor, bench, stress.
+//! The `hotcell` command: run, call, reload, plan, plugin, trust, key, profile, receipt, crashes, doctor, bench, stress.
 //!
 //! It holds no mechanism of its own: everything goes through the `hotcell` library, as any application would. It passes
 //! no terminal descriptor to a plugin; `run` pumps bytes.
@@ -11,15 +11,18 @@ mod call;
 mod crashes;
 mod doctor;
 mod host;
+mod key;
 mod log;
 mod outcome;
 mod plan;
+mod plugin;
 mod profile;
 mod profile_args;
 mod profile_test;
 mod receipt;
 mod reload;
 mod run;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -54,6 +57,9 @@ fn main() -> ExitCode {
         Action::Plan(plan) => with_runtime(plan::plan(&global, plan)),
         Action::Receipt { action } => with_runtime(receipt::receipt(&global, action)),
         Action::Crashes { action } => crashes::crashes(&global, action),
+        Action::Plugin(plugin) => plugin::plugin(&global, plugin),
+        Action::Trust { action } => trust::trust(&global, action),
+        Action::Key { action } => key::key(action),
         Action::Profile(profile) => profile::profile(&global, profile),
         Action::Doctor(doctor) => doctor::doctor(&doctor),
     }

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use hotcell::LoadOptions;
 use hotcell::policy::render;
 
 use crate::args::{Global, Plan};
@@ -21,7 +20,7 @@ pub(crate) async fn plan(global: &Global, arguments: Plan) -> ExitCode {
 
 async fn text(global: &Global, arguments: &Plan) -> Result<String, Outcome> {
     let host = host::build(global).await?;
-    let plan = host.plan(&arguments.plugin, LoadOptions::default()).await;
+    let plan = host.plan(&arguments.plugin, host::load_options(global)).await;
     host.shutdown().await;
     Ok(render(&plan?))
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use hotcell::{CallError, Class, CommandIo, Exit, LoadOptions, Violation};
+use hotcell::{BareUse, CallError, Class, CommandIo, Exit, LoadOptions, Violation};
 use serde::Serialize;
 
 use crate::args::{Global, Run};
@@ -71,10 +71,13 @@ async fn perform(
     let Run { plugin, arguments, timeout, .. } = arguments;
     let host = host::build(global).await.map_err(without_exit)?;
     let mut events = host.events();
-    let plugin = host.load_with(&plugin, LoadOptions::command()).await.map_err(|error| {
-        let exit = error.exit().cloned();
-        (error.into(), exit)
-    })?;
+    let plugin = host
+        .load_with(&plugin, LoadOptions { bare_use: BareUse::Command, ..host::load_options(global) })
+        .await
+        .map_err(|error| {
+            let exit = error.exit().cloned();
+            (error.into(), exit)
+        })?;
     if !plugin.is_command() {
         let message = format!("{} is not a command; use `hotcell call` with one of its exports", plugin.id());
         return Err(without_exit(Outcome::invalid(message)));

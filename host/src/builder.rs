@@ -18,6 +18,7 @@ use crate::host::{Host, Parts};
 use crate::identity::{COMPILER, Identity, REGISTRY, Registry, UID_BASE, UID_COUNT};
 use crate::launcher::{Launcher, Programs};
 use crate::network::Resolver;
+use crate::package::{Gate, Packages};
 use crate::places::Places;
 use crate::platform::platform;
 use crate::worker::Surroundings;
@@ -46,6 +47,7 @@ pub struct HostBuilder {
     budget: u64,
     cgroup: Option<PathBuf>,
     resolver: Resolver,
+    require_signatures: bool,
 }
 
 impl HostBuilder {
@@ -62,6 +64,7 @@ impl HostBuilder {
             budget: BUDGET,
             cgroup: None,
             resolver: Resolver::system(),
+            require_signatures: false,
         }
     }
 
@@ -160,6 +163,24 @@ impl HostBuilder {
         self
     }
 
+    /// Loads nothing that no [trusted key](crate::Packages::trust) has signed; no bare artifact either. Default: what is not
+    /// signed is loaded, unless its profile or its manifest requires that it is, or a version of it was signed before.
+    pub fn require_signatures(mut self) -> HostBuilder {
+        self.require_signatures = true;
+        self
+    }
+
+    /// The plugins that are installed in the state folder that was named, or in the default one, and the keys that are
+    /// trusted. No host has to be built.
+    ///
+    /// # Errors
+    /// There is no home folder to look into.
+    pub fn packages(&self) -> Result<Packages, Error> {
+        let state = state_folder(self.state.clone())?;
+        let gate = Gate { state, required: self.require_signatures, profiles: self.profiles.clone() };
+        Ok(Packages::new(Arc::new(gate)))
+    }
+
     /// The crash reports in the state folder that was named, or in the default one. No host has to be built.
     ///
     /// # Errors
@@ -174,7 +195,7 @@ impl HostBuilder {
     /// hotcell's programs are not found or not trustworthy, or a folder cannot be used.
     pub async fn build(self) -> Result<Host, Error> {
         let HostBuilder { worker, state, cache, cache_bound, registry, profiles, handlers, .. } = self;
-        let HostBuilder { events, budget, cgroup, resolver, .. } = self;
+        let HostBuilder { events, budget, cgroup, resolver, require_signatures, .. } = self;
         let state = state_folder(state)?;
         let cache = folder_or(cache, "/var/cache/hotcell", ".cache/hotcell")?;
         let uids = registry.clone();
@@ -189,6 +210,7 @@ impl HostBuilder {
         let folder = programs.folder.clone();
         let (launcher, buried) = Launcher::start(programs).await?;
         let (reporter, wrecks) = Reporter::new();
+        let gate = Arc::new(Gate { state: state.clone(), required: require_signatures, profiles });
         let surroundings = Surroundings {
             launcher,
             events: EventSender::new(events),
@@ -203,7 +225,7 @@ impl HostBuilder {
             compilers,
             handlers,
             platform,
-            profiles,
+            gate,
             registry,
             resolver,
             wrecks,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hotcell_package::{PackageError, SignatureError};
 use hotcell_policy::{ParseError, PolicyError};
 
 use crate::class::Class;
@@ -34,6 +35,22 @@ pub enum Error {
         detail: String,
         /// [`Class::Invalid`] for a malformed one, [`Class::Refused`] for one that asks for what is not there.
         class: Class,
+    },
+    /// An archive or a folder is no package.
+    #[error("failed to load {subject}: {source}")]
+    Archive {
+        /// Its path.
+        subject: String,
+        /// What is wrong with it.
+        source: PackageError,
+    },
+    /// A package is not signed as it has to be.
+    #[error("failed to load {subject}: {source}")]
+    Signature {
+        /// The plugin's id and version.
+        subject: String,
+        /// What is wrong with the signatures, or who does not count.
+        source: SignatureError,
     },
     /// This system lacks a layer that the plan needs.
     #[error(
@@ -82,7 +99,9 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Error::Io { .. } | Error::Launch(_) => Class::Internal,
-            Error::Parse(_) => Class::Invalid,
+            Error::Parse(_) | Error::Archive { .. } => Class::Invalid,
+            Error::Signature { source: SignatureError::Malformed(_), .. } => Class::Invalid,
+            Error::Signature { .. } => Class::Refused,
             Error::Policy(error) => crate::platform::class_of(error),
             Error::Package { class, .. } => *class,
             Error::Unavailable { .. } => Class::Unavailable,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hotcell_policy::{Manifest, Plan, Platform, Profile};
+use hotcell_policy::{Manifest, Plan, Platform};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -18,6 +18,7 @@ use crate::event::{EventKind, Events};
 use crate::identity::Registry;
 use crate::network::Resolver;
 use crate::package::artifact::hex;
+use crate::package::{Gate, Packages};
 use crate::plugin::{Loaded, Plugin};
 use crate::prepare::{LoadOptions, Prepared, prepare};
 use crate::worker::Surroundings;
@@ -76,7 +77,7 @@ pub(crate) struct Shared {
     pub(crate) compilers: Compilers,
     pub(crate) handlers: Handlers,
     pub(crate) platform: Platform,
-    pub(crate) profiles: Vec<Profile>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) registry: Registry,
     pub(crate) resolver: Resolver,
     pub(crate) loaded: Loaded,
@@ -92,7 +93,7 @@ pub(crate) struct Parts {
     pub(crate) compilers: Compilers,
     pub(crate) handlers: Handlers,
     pub(crate) platform: Platform,
-    pub(crate) profiles: Vec<Profile>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) registry: Registry,
     pub(crate) resolver: Resolver,
     pub(crate) wrecks: mpsc::Receiver<Wreck>,
@@ -133,23 +134,14 @@ impl Host {
     }
 
     pub(crate) fn from_parts(parts: Parts) -> Host {
-        let Parts {
-            surroundings,
-            compilers,
-            handlers,
-            platform,
-            profiles,
-            registry,
-            resolver,
-            wrecks,
-            buried,
-        } = parts;
+        let Parts { surroundings, compilers, handlers, platform, gate, registry, resolver, wrecks, buried } =
+            parts;
         let shared = Shared {
             surroundings,
             compilers,
             handlers,
             platform,
-            profiles,
+            gate,
             registry,
             resolver,
             loaded: Loaded::default(),
@@ -169,7 +161,10 @@ impl Host {
         Host { shared }
     }
 
-    /// Loads what a path names: a folder with `manifest.json`, a manifest, or a bare `.wasm`, `.wat` or `.so`.
+    /// Loads what a path names: an `.lbplugin` file, a folder with `manifest.json`, a manifest, a bare `.wasm`, `.wat` or
+    /// `.so`, or `@ID` for the plugin of this id that is installed.
+    ///
+    /// What is signed has to be signed rightly, and is loaded from a read-only copy in the state folder.
     ///
     /// Returns when its first worker is confined and ready; a command starts a worker with every run.
     ///
@@ -251,6 +246,11 @@ impl Host {
     /// The reports of plugins that crashed, in this host's state folder.
     pub fn crashes(&self) -> Crashes {
         Crashes::new(self.shared.surroundings.places.state())
+    }
+
+    /// The plugins that are installed in this host's state folder, and the keys that are trusted.
+    pub fn packages(&self) -> Packages {
+        Packages::new(Arc::clone(&self.shared.gate))
     }
 
     /// What this machine can enforce.

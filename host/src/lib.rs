@@ -59,9 +59,13 @@ pub use error::{CallError, Error};
 pub use event::{Event, EventKind, Events};
 pub use exit::{Exit, ExitCause, Limit, Mechanism};
 pub use host::{Host, Package};
+pub use hotcell_package as packages;
 pub use hotcell_policy as policy;
 pub use hotcell_protocol::{Evidence, Runtime, Step, TrapKind};
-pub use package::BareUse;
+pub use package::{
+    BareUse, InstallOptions, InstalledPlugin, InstalledVersion, Packages, VerifiedPackage, pack,
+    put_signatures, signatures, survey,
+};
 pub use platform::platform;
 pub use plugin::{
     CheckpointError, CommandRequest, ConfigureError, IncompatibleState, Plugin, ReloadError, ReloadOptions,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hotcell_policy::{Manifest, Plan, Platform, Profile, compile, resolve};
+use hotcell_policy::{Manifest, Plan, Profile, compile, resolve};
 use hotcell_protocol::{Description, Image, Runtime};
 
 use crate::checkpoint::Checkpoint;
@@ -42,6 +42,8 @@ pub struct LoadOptions {
     pub health_every: Option<Duration>,
     /// Loads a version though it is in quarantine since an earlier host.
     pub retry: bool,
+    /// Loads a signed version though a newer one was seen.
+    pub may_go_back: bool,
 }
 
 /// How a caller and a worker that have nothing to do wait for each other.
@@ -98,7 +100,7 @@ impl Prepared {
     }
 }
 
-/// The plan for what a path names, on this machine, without starting a process.
+/// The plan for what a path names, on this machine, without starting a process. Signatures are not looked at.
 ///
 /// # Errors
 /// As [`Host::load`](crate::Host::load) up to the plan; and where only a compiler could tell what kind of module it is.
@@ -116,9 +118,8 @@ pub(crate) async fn prepare(
     first: u32,
 ) -> Result<Prepared, Error> {
     let (opener, from) = (Arc::clone(shared), path.clone());
-    let bare_use = options.bare_use;
-    let (package, plan, artifact) =
-        blocking(move || read(&from, bare_use, &opener.profiles, &opener.platform)).await?;
+    let (bare_use, may_go_back) = (options.bare_use, options.may_go_back);
+    let (package, plan, artifact) = blocking(move || read(&opener, &from, bare_use, may_go_back)).await?;
     let Package { manifest, folder, bare, manifest_digest, .. } = package;
     let digest = artifact.digest;
     let native = manifest.runtime() == Some(Runtime::Native);
@@ -132,7 +133,7 @@ pub(crate) async fn prepare(
         check_exports(&manifest, description)?;
     }
     let identity = identity(shared, &manifest, &plan).await?;
-    let profile = find_profile(manifest.profile().as_str(), &shared.profiles)?;
+    let profile = find_profile(manifest.profile().as_str(), &shared.gate.profiles)?;
     let profile_text = profile.text().to_owned();
     let adviser = Adviser::new(profile, plan.orders.runtime, &manifest);
     let config = options.config.as_ref().or(manifest.config()).map(serde_json::Value::to_string);
@@ -173,15 +174,15 @@ pub(crate) async fn prepare(
 /// Everything that blocks on a file system. Plans first, where the manifest says enough, so that what nothing grants
 /// is refused before a byte of the artifact is read.
 fn read(
+    shared: &Shared,
     path: &Path,
     bare_use: BareUse,
-    profiles: &[Profile],
-    platform: &Platform,
+    may_go_back: bool,
 ) -> Result<(Package, Option<Plan>, Sealed), Error> {
-    let package = Package::open(path, bare_use)?;
-    let profile = package.profile(profiles)?;
+    let package = shared.gate.open(path, bare_use, may_go_back)?;
+    let profile = package.profile(&shared.gate.profiles)?;
     let plan = match package.manifest.runtime() {
-        Some(_) => Some(compile(&resolve(&package.manifest, &profile)?, platform)?),
+        Some(_) => Some(compile(&resolve(&package.manifest, &profile)?, &shared.platform)?),
         None => None,
     };
     let artifact = package.artifact()?;
@@ -211,7 +212,7 @@ async fn compile_module(
         true => Manifest::bare(manifest.artifact().as_str(), found, manifest.profile().as_str())?,
         false => manifest.with_runtime(found)?,
     };
-    let profile = find_profile(manifest.profile().as_str(), &shared.profiles)?;
+    let profile = find_profile(manifest.profile().as_str(), &shared.gate.profiles)?;
     let plan = compile(&resolve(&manifest, &profile)?, &shared.platform)?;
     Ok(Measured { manifest, plan, artifact: Arc::new(code.sealed), description: Some(code.description) })
 }

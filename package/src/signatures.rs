@@ -47,7 +47,8 @@ impl FromStr for KeyId {
     type Err = String;
 
     fn from_str(text: &str) -> Result<KeyId, String> {
-        let wrong = || "a key is 64 lower-case hexadecimal digits, as `hotcell key show` prints them".to_owned();
+        let wrong =
+            || "a key is 64 lower-case hexadecimal digits, as `hotcell key show` prints them".to_owned();
         let key = unhex(text).map(KeyId).ok_or_else(wrong)?;
         match key.key() {
             Some(_) => Ok(key),
@@ -133,18 +134,23 @@ impl Signatures {
         if document.len() > Signatures::MAX_BYTES {
             return Err(malformed(format!("more than {} bytes", Signatures::MAX_BYTES)));
         }
-        let read: Document = serde_json::from_slice(document).map_err(|error| malformed(error.to_string()))?;
+        let read: Document =
+            serde_json::from_slice(document).map_err(|error| malformed(error.to_string()))?;
         if read.schema != 1 {
             return Err(malformed(format!("schema {} is not known", read.schema)));
         }
         if read.signatures.is_empty() || read.signatures.len() > SIGNERS_MAX {
-            return Err(malformed(format!("from 1 to {SIGNERS_MAX} signatures, not {}", read.signatures.len())));
+            return Err(malformed(format!(
+                "from 1 to {SIGNERS_MAX} signatures, not {}",
+                read.signatures.len()
+            )));
         }
         let mut listing = Listing::default();
         for File { path, size, sha256 } in read.files {
             let wrong = |error: NameError| malformed(format!("{path:?}: {error}"));
             let name: PackagePath = path.parse().map_err(wrong)?;
-            let digest = unhex(&sha256).ok_or_else(|| malformed(format!("the digest of {path:?} is none")))?;
+            let digest =
+                unhex(&sha256).ok_or_else(|| malformed(format!("the digest of {path:?} is none")))?;
             if !listing.insert(name, digest, size) {
                 return Err(malformed(format!("{path:?} is listed twice")));
             }
@@ -197,7 +203,12 @@ impl Signatures {
     ///
     /// # Errors
     /// It is not one of this key over [`Signatures::statement`].
-    pub fn attach(&mut self, key: KeyId, expires: Option<SystemTime>, bytes: [u8; 64]) -> Result<(), SignatureError> {
+    pub fn attach(
+        &mut self,
+        key: KeyId,
+        expires: Option<SystemTime>,
+        bytes: [u8; 64],
+    ) -> Result<(), SignatureError> {
         let signature = Signature::new(key, expires, bytes);
         signature.check(&self.listing)?;
         self.put(signature);

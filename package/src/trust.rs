@@ -298,7 +298,12 @@ impl TrustStore {
     }
 
     /// Whose signature it is, if it counts.
-    fn worth(&self, signature: &Signature, manifest: &Manifest, now: SystemTime) -> Result<String, TrustError> {
+    fn worth(
+        &self,
+        signature: &Signature,
+        manifest: &Manifest,
+        now: SystemTime,
+    ) -> Result<String, TrustError> {
         let key = signature.key.to_string();
         let Some(known) = self.find(&signature.key) else {
             return Err(TrustError::Unknown(key, manifest.id().to_string()));

@@ -81,7 +81,8 @@ fn what_is_written_is_read_and_its_bytes_are_the_same_each_time() {
         Ok(())
     })
     .expect("reads");
-    let names: Vec<_> = seen.iter().filter(|(_, length)| *length == 0).map(|(path, _)| path.as_str()).collect();
+    let names: Vec<_> =
+        seen.iter().filter(|(_, length)| *length == 0).map(|(path, _)| path.as_str()).collect();
     assert_eq!(names, ["manifest.json", "signatures.json", "plugin.wasm", "res/a", "res/b"]);
     assert_eq!(contents.manifest, MANIFEST);
     assert_eq!(contents.signatures.as_deref(), Some(&b"s"[..]));
@@ -151,7 +152,11 @@ fn any_other_bit_of_a_header_is_refused() {
             tar[at] ^= bit;
             // The checksum is part of what is compared; an attacker makes it right.
             let sum: u32 = (1024..1536)
-                .map(|place| if (1024 + 148..1024 + 156).contains(&place) { 32 } else { u32::from(tar[place]) })
+                .map(
+                    |place| {
+                        if (1024 + 148..1024 + 156).contains(&place) { 32 } else { u32::from(tar[place]) }
+                    },
+                )
                 .sum();
             if !(1024 + 148..1024 + 156).contains(&at) {
                 tar[1024 + 148..1024 + 156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
@@ -176,7 +181,10 @@ fn names_come_once_and_in_order() {
     read(&[b"A", b"b"]).expect("control");
     assert!(matches!(read(&[b"b", b"a"]), Err(PackageError::NotCanonical(_))));
     assert!(matches!(read(&[b"Manifest.json"]), Err(PackageError::Duplicate { .. })));
-    assert!(matches!(read(&["e\u{301}".as_bytes(), "\u{e9}".as_bytes()]), Err(PackageError::Duplicate { .. })));
+    assert!(matches!(
+        read(&["e\u{301}".as_bytes(), "\u{e9}".as_bytes()]),
+        Err(PackageError::Duplicate { .. })
+    ));
     let late = opened(&compressed(&tar(&[file(b"a"), manifest()])));
     assert!(matches!(late, Err(PackageError::NotCanonical(_))));
     assert!(matches!(opened(&compressed(&tar(&[]))), Err(PackageError::NotCanonical(_))), "no manifest");
@@ -227,7 +235,11 @@ fn a_million_entries_end_at_the_bound() {
     let count = |files: usize| {
         let all: Vec<_> = std::iter::once(manifest()).chain((1..files).map(file)).collect();
         // Empty files compress well; the bound of the ratio would come first.
-        read(compressed(&tar(&all)).as_slice(), &Bounds { ratio: 1 << 40, ..Bounds::STANDARD }, &mut |_, _| Ok(()))
+        read(
+            compressed(&tar(&all)).as_slice(),
+            &Bounds { ratio: 1 << 40, ..Bounds::STANDARD },
+            &mut |_, _| Ok(()),
+        )
     };
     count(4096).expect("control: as many as are allowed");
     assert!(matches!(count(4097), Err(PackageError::TooManyEntries(4096))));
@@ -239,10 +251,11 @@ fn a_manifest_over_its_bound_is_refused_before_it_is_read() {
     let huge = vec![b'['; (1 << 20) + 1];
     let header = entry(b"manifest.json", EntryType::Regular, huge.len() as u64);
     let mut taken = 0;
-    let refused = read(compressed(&tar(&[(header, &huge)])).as_slice(), &Bounds::STANDARD, &mut |_, piece| {
-        taken += piece.len();
-        Ok(())
-    });
+    let refused =
+        read(compressed(&tar(&[(header, &huge)])).as_slice(), &Bounds::STANDARD, &mut |_, piece| {
+            taken += piece.len();
+            Ok(())
+        });
     assert!(matches!(refused, Err(PackageError::TooLarge { .. })), "{refused:?}");
     assert_eq!(taken, 0);
 }
@@ -261,11 +274,17 @@ fn nothing_follows_and_nothing_is_missing() {
     }
     let mut tar = tar(&[manifest()]);
     tar.resize(tar.len() + 512, 0);
-    assert!(matches!(opened(&compressed(&tar)), Err(PackageError::NotCanonical(_))), "a third block of zeros");
+    assert!(
+        matches!(opened(&compressed(&tar)), Err(PackageError::NotCanonical(_))),
+        "a third block of zeros"
+    );
     tar.truncate(1024 + 512);
     assert!(matches!(opened(&compressed(&tar)), Err(PackageError::Malformed(_))), "half an end mark");
     let mut dirty = tar_with_dirty_padding();
-    assert!(matches!(opened(&compressed(&dirty)), Err(PackageError::NotCanonical(_))), "what fills up is not zero");
+    assert!(
+        matches!(opened(&compressed(&dirty)), Err(PackageError::NotCanonical(_))),
+        "what fills up is not zero"
+    );
     dirty[512 + 2] = 0;
     opened(&compressed(&dirty)).expect("control: with zeros it is read");
 }

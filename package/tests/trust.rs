@@ -41,7 +41,13 @@ fn signed(keys: &[SigningKey]) -> Contents {
 
 fn trusting(number: u8, plugins: &str) -> TrustedKey {
     let plugins = vec![plugins.parse().expect("a pattern")];
-    TrustedKey { key: KeyId::of(&key(number)), name: format!("key {number}"), plugins, asks: None, revoked: None }
+    TrustedKey {
+        key: KeyId::of(&key(number)),
+        name: format!("key {number}"),
+        plugins,
+        asks: None,
+        revoked: None,
+    }
 }
 
 fn store(keys: &[TrustedKey]) -> TrustStore {
@@ -78,11 +84,15 @@ fn a_trusted_key_counts_for_its_plugins_only() {
     for plugins in ["com.example.greet", "com.example.*", "com.*", "*"] {
         assert!(trusted(&package, &store(&[trusting(1, plugins)])), "{plugins}");
     }
-    for plugins in ["com.example.gree", "com.example.greet.x", "com.example.greet.*", "com.exampl.*", "org.*"] {
+    for plugins in ["com.example.gree", "com.example.greet.x", "com.example.greet.*", "com.exampl.*", "org.*"]
+    {
         let error = untrusted(&package, &store(&[trusting(1, plugins)]));
         assert!(matches!(error, TrustError::WrongKeyForId { .. }), "{plugins}: {error:?}");
     }
-    assert!(matches!(judged(&package, &store(&[trusting(2, "*")])), Ok(Standing::Unknown(TrustError::Unknown(..)))));
+    assert!(matches!(
+        judged(&package, &store(&[trusting(2, "*")])),
+        Ok(Standing::Unknown(TrustError::Unknown(..)))
+    ));
     let stripped = Contents { signatures: None, ..package };
     assert_eq!(judged(&stripped, &store(&[trusting(1, "*")])), Ok(Standing::Unsigned));
 }
@@ -106,7 +116,8 @@ fn every_file_is_covered_and_none_is_missing_or_changed() {
     let package = signed(&[key(1)]);
     let store = store(&[trusting(1, "*")]);
     assert!(trusted(&package, &store), "control");
-    let with = |files: &[(&str, &str)]| Contents { signatures: package.signatures.clone(), ..contents(files) };
+    let with =
+        |files: &[(&str, &str)]| Contents { signatures: package.signatures.clone(), ..contents(files) };
     let refused = |files: &[(&str, &str)]| judged(&with(files), &store).expect_err("is refused");
     let unlisted = SignatureError::UnlistedFile("lib2.so".to_owned());
     assert_eq!(refused(&[("g.so", "v1"), ("lib2.so", "x")]), unlisted);
@@ -142,14 +153,21 @@ fn a_signature_is_of_one_key_one_time_and_one_form() {
     let signature = hex(&key(1).sign(statement(&package).as_bytes()).to_bytes());
     assert!(trusted(&package, &store));
     let expiring = format!("{signature}\", \"expires\": \"2999-01-01T00:00:00Z");
-    assert!(matches!(judged(&changed(&package, &signature, &expiring), &store), Err(SignatureError::Invalid(_))));
+    assert!(matches!(
+        judged(&changed(&package, &signature, &expiring), &store),
+        Err(SignatureError::Invalid(_))
+    ));
     let malleable = changed(&package, &signature, &with_order_added(&signature));
     assert!(matches!(judged(&malleable, &store), Err(SignatureError::Invalid(_))), "s + L");
     let upper = changed(&package, &signature, &signature.to_uppercase());
     assert!(matches!(judged(&upper, &store), Err(SignatureError::Malformed(_))));
-    let twice = changed(&package, "\"signatures\": [", &format!(
-        "\"signatures\": [{{\"algorithm\": \"ed25519\", \"key\": \"{one}\", \"signature\": \"{signature}\"}},"
-    ));
+    let twice = changed(
+        &package,
+        "\"signatures\": [",
+        &format!(
+            "\"signatures\": [{{\"algorithm\": \"ed25519\", \"key\": \"{one}\", \"signature\": \"{signature}\"}},"
+        ),
+    );
     assert!(matches!(judged(&twice, &store), Err(SignatureError::Malformed(_))), "a key signed twice");
 }
 
@@ -216,7 +234,10 @@ fn expiry_and_revocation_hold() {
 fn of_several_signers_one_that_may_is_enough_and_a_wrong_signature_is_never_overlooked() {
     let package = signed(&[key(1), key(2)]);
     assert!(trusted(&package, &store(&[trusting(2, "*")])), "the other key is unknown");
-    assert!(trusted(&package, &store(&[trusting(1, "org.*"), trusting(2, "*")])), "the other key is for others");
+    assert!(
+        trusted(&package, &store(&[trusting(1, "org.*"), trusting(2, "*")])),
+        "the other key is for others"
+    );
     let mut revoked = store(&[trusting(1, "*"), trusting(2, "*")]);
     revoked.revoke_key(KeyId::of(&key(1)), "stolen");
     assert!(trusted(&package, &revoked), "the other key was revoked");
@@ -257,7 +278,10 @@ fn documents_that_are_none_are_refused() {
     }
     let deep = Contents { signatures: Some(vec![b'['; 1 << 20]), ..package.clone() };
     assert!(matches!(judged(&deep, &store), Err(SignatureError::Malformed(_))));
-    let none = Contents { signatures: Some(Signatures::over(package.listing.clone()).to_string().into()), ..package };
+    let none = Contents {
+        signatures: Some(Signatures::over(package.listing.clone()).to_string().into()),
+        ..package
+    };
     assert!(matches!(judged(&none, &store), Err(SignatureError::Malformed(_))), "no signer");
     let text = store.to_string();
     TrustStore::parse(text.as_bytes()).expect("control");

@@ -2,6 +2,12 @@
 
 pub(crate) mod artifact;
 pub(crate) mod beneath;
+mod gate;
+mod pack;
+mod packages;
+mod record;
+mod store;
+mod survey;
 
 use std::fs::File;
 use std::io::Read;
@@ -14,6 +20,11 @@ use sha2::{Digest, Sha256};
 
 use crate::error::Error;
 use artifact::{Sealed, Sha};
+pub(crate) use gate::Gate;
+pub use pack::{pack, put_signatures, signatures};
+pub use packages::{InstallOptions, InstalledPlugin, Packages, VerifiedPackage};
+pub use record::InstalledVersion;
+pub use survey::survey;
 
 /// The manifest's file name.
 const MANIFEST: &str = "manifest.json";

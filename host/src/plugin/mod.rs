@@ -37,6 +37,7 @@ use crate::compile::blocking;
 use crate::error::{CallError, Error};
 use crate::event::{EventKind, EventSender};
 use crate::host::Shared;
+use crate::package::Gate;
 use crate::places::Places;
 use crate::prepare::Prepared;
 use crate::receipt::{self, Receipt};
@@ -81,6 +82,7 @@ struct Inner {
     closed: Closing,
     evidence: watch::Receiver<Option<Evidence>>,
     places: Arc<Places>,
+    gate: Arc<Gate>,
     /// Where its manifest asks for reloads.
     watching: OnceLock<Watching>,
 }
@@ -309,6 +311,7 @@ impl Common {
             generation: Arc::clone(&self.generation),
             closing,
             closed: self.closing.clone(),
+            gate: Arc::clone(&self.shared.gate),
             evidence,
             places: Arc::clone(&self.shared.surroundings.places),
             watching: OnceLock::new(),

@@ -22,7 +22,8 @@ use super::{Inner, Plugin};
 use crate::compile::blocking;
 use crate::error::Error;
 use crate::event::EventKind;
-use crate::package::{BareUse, Fingerprint, Package};
+use crate::package::{Fingerprint, Gate};
+use crate::prepare::LoadOptions;
 use crate::sys::watch::{Watch, watch};
 use crate::worker::StopTask;
 
@@ -63,7 +64,8 @@ impl Plugin {
     /// The path cannot be watched: inotify(7) has a limit for each user.
     pub fn watch(&self, options: ReloadOptions) -> Result<Watching, Error> {
         let prepared = self.prepared();
-        let path = std::path::absolute(&prepared.path)
+        let gate = Arc::clone(&self.inner.gate);
+        let path = std::path::absolute(gate.watched(&prepared.path))
             .map_err(|source| Error::io(format!("find {}", prepared.path.display()), source))?;
         let failed = |source: std::io::Error| Error::io(format!("watch {}", path.display()), source);
         let flags = CreateFlags::CLOEXEC | CreateFlags::NONBLOCK;
@@ -72,7 +74,9 @@ impl Plugin {
         let place = Place {
             artifacts: artifact.parent().unwrap_or(&path).to_owned(),
             is_link: path.is_symlink(),
-            bare_use: prepared.options.bare_use,
+            named: prepared.path.clone(),
+            options: prepared.options.clone(),
+            gate,
             queue: watch(queue, Interest::READABLE).map_err(failed)?,
             path,
         };
@@ -116,7 +120,10 @@ struct Place {
     artifacts: PathBuf,
     /// It was one when the watch began.
     is_link: bool,
-    bare_use: BareUse,
+    /// As the plugin was loaded.
+    named: PathBuf,
+    options: LoadOptions,
+    gate: Arc<Gate>,
     queue: Watch<OwnedFd>,
 }
 
@@ -169,13 +176,15 @@ impl Place {
 
     /// What is there now.
     async fn look(&self) -> Result<Fingerprint, Error> {
-        let (path, is_link, bare_use) = (self.path.clone(), self.is_link, self.bare_use);
+        let (path, is_link) = (self.path.clone(), self.is_link);
+        let (named, options, gate) = (self.named.clone(), self.options.clone(), Arc::clone(&self.gate));
         blocking(move || {
             if !is_link && path.is_symlink() {
                 let what = "it has become a symbolic link, and was none when it was loaded";
                 return Err(Error::malformed(path.display().to_string(), what));
             }
-            Package::open(&path, bare_use)?.fingerprint()
+            let LoadOptions { bare_use, may_go_back, .. } = options;
+            gate.open(&named, bare_use, may_go_back)?.fingerprint()
         })
         .await
     }

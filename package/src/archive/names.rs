@@ -46,9 +46,7 @@ impl Names {
             Entry::Occupied(taken) => match taken.get() {
                 // One more file of this folder.
                 (other, false) if other == text && !is_file => Ok(()),
-                (other, _) => {
-                    Err(PackageError::Duplicate { path: text.to_owned(), other: other.clone() })
-                }
+                (other, _) => Err(PackageError::Duplicate { path: text.to_owned(), other: other.clone() }),
             },
         }
     }

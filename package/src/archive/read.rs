@@ -230,7 +230,8 @@ fn entry_of(block: &[u8; BLOCK]) -> Result<(PackagePath, u64), PackageError> {
         Err(_) => Err(hotcell_policy::NameError::new("a name is UTF-8")),
     };
     let path: PackagePath = path.map_err(|why| PackageError::BadPath { path: text, why })?;
-    let strange = || PackageError::NotCanonical(format!("the header of {path:?} is not as hotcell writes it"));
+    let strange =
+        || PackageError::NotCanonical(format!("the header of {path:?} is not as hotcell writes it"));
     let size = found.entry_size().map_err(|_| strange())?;
     // The field holds no more digits, and the header is not written for what does not fit.
     if size >= 1 << 33 {

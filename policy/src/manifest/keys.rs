@@ -202,7 +202,12 @@ pub(crate) const KEYS: &[Key] = &[
         Else("by runtime: `native-strict`, `wasi-command`, otherwise `pure-compute`"),
         "the profile whose grants are asked for",
     ),
-    later("security_policy.require_signature", Flag, "refuse to run unsigned; `false` asks for nothing"),
+    key(
+        "security_policy.require_signature",
+        Flag,
+        Else("`false`"),
+        "whether the plugin is refused where no trusted key has signed it; docs/packages.md",
+    ),
     key("security_policy.restart", Table, NOTHING, "what happens after a crash"),
     key(
         "security_policy.restart.mode",
@@ -230,11 +235,6 @@ pub(crate) const KEYS: &[Key] = &[
         "whether the host reloads the plugin by itself when its package is another one",
     ),
     key("security_policy.reload.drain", DURATION, Else("`1 s`"), "how long running calls may take to end"),
-    later("signature", Table, "a signature over the canonical manifest and the digest of every file"),
-    inside("signature.key_id", Text(128), "which key"),
-    inside("signature.ed25519", Pattern("^[0-9a-f]{128}$"), "the signature, in hexadecimal"),
-    inside("signature.files", Table, "every file of the package"),
-    inside("signature.files.*", Pattern("^[0-9a-f]{64}$"), "its SHA-256, in hexadecimal"),
 ];
 
 /// The names of the keys directly below a path.

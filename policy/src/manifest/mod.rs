@@ -8,7 +8,6 @@ mod keys;
 mod permissions;
 mod read;
 mod schema;
-mod unbuilt;
 
 use hotcell_protocol::Runtime;
 
@@ -30,6 +29,7 @@ pub struct Manifest {
     description: Option<String>,
     author: Option<String>,
     artifact: PackagePath,
+    artifacts: Vec<PackagePath>,
     runtime: Option<Runtime>,
     pub(crate) instances: Option<Located<u32>>,
     pub(crate) requests: Requests,
@@ -41,6 +41,7 @@ pub struct Manifest {
     config: Option<serde_json::Value>,
     profile: Option<ProfileName>,
     pub(crate) profile_line: usize,
+    require_signature: bool,
     restart: RestartPolicy,
     reload: Option<ReloadPolicy>,
     pub(crate) unbuilt: Vec<Unbuilt>,
@@ -126,7 +127,8 @@ impl Manifest {
         if runtime == Runtime::Compiler {
             return Err(wrong(artifact_name, "no plugin runs as the compiler".to_owned()));
         }
-        let artifact = artifact_name.parse().map_err(|error| wrong(artifact_name, format!("{error}")))?;
+        let artifact: PackagePath =
+            artifact_name.parse().map_err(|error| wrong(artifact_name, format!("{error}")))?;
         let profile = profile.parse().map_err(|error| wrong(profile, format!("{error}")))?;
         let id = bare_id(artifact_name);
         Ok(Manifest {
@@ -136,6 +138,7 @@ impl Manifest {
             version: semver::Version::new(0, 1, 0),
             description: None,
             author: None,
+            artifacts: vec![artifact.clone()],
             artifact,
             runtime: Some(runtime),
             instances: None,
@@ -148,6 +151,7 @@ impl Manifest {
             config: None,
             profile: Some(profile),
             profile_line: 1,
+            require_signature: false,
             restart: RestartPolicy::default(),
             reload: None,
             unbuilt: Vec::new(),
@@ -201,6 +205,11 @@ impl Manifest {
         &self.artifact
     }
 
+    /// The artifacts for all machines.
+    pub fn artifacts(&self) -> &[PackagePath] {
+        &self.artifacts
+    }
+
     /// How the artifact is run; `None` where that is to be found in the module.
     pub fn runtime(&self) -> Option<Runtime> {
         self.runtime
@@ -239,6 +248,11 @@ impl Manifest {
             _ => ProfileName::PURE_COMPUTE,
         };
         self.profile.clone().unwrap_or_else(|| ProfileName::of_shipped(by_runtime))
+    }
+
+    /// Whether the plugin wants to be refused where it is not signed.
+    pub fn requires_signature(&self) -> bool {
+        self.require_signature
     }
 
     /// What happens after a crash.

@@ -4,7 +4,7 @@ use hotcell_protocol::Runtime;
 
 use super::contract::Contract;
 use super::keys::{KEYS, Kind, children};
-use super::{Located, Manifest, ReloadPolicy, RestartMode, RestartPolicy, contract, permissions, unbuilt};
+use super::{Located, Manifest, ReloadPolicy, RestartMode, RestartPolicy, contract, permissions};
 use crate::Arch;
 use crate::error::runtime_name;
 use crate::input::{Document, Field, Fields, ParseError, read_json};
@@ -58,13 +58,13 @@ pub(super) fn read(document: &Document<'_>) -> Result<Manifest, ParseError> {
     let mut reading = Reading::default();
     let name = text(&fields.required("name")?)?.to_owned();
     let artifact_runtime = read_runtime(&fields)?;
-    let Security { profile, profile_line, restart, reload } = read_security(&fields, &mut reading)?;
+    let Security { profile, profile_line, require_signature, restart, reload } = read_security(&fields)?;
+    let (artifact, artifacts) = read_artifact(&fields)?;
     let requests = match fields.optional("permissions") {
         Some(field) => permissions::read(&field, &mut reading)?,
         None => permissions::Requests::default(),
     };
     let Contract { host_api, state_version, exports } = contract::read_contract(&fields, &mut reading)?;
-    unbuilt::read(&fields, &mut reading)?;
     Ok(Manifest {
         file: document.file.to_owned(),
         id: fields.required("id")?.parsed()?,
@@ -72,7 +72,8 @@ pub(super) fn read(document: &Document<'_>) -> Result<Manifest, ParseError> {
         version: read_version(&fields.required("version")?)?,
         description: optional_text(&fields, "description")?,
         author: optional_text(&fields, "author")?,
-        artifact: read_artifact(&fields)?,
+        artifact,
+        artifacts,
         runtime: artifact_runtime,
         instances: read_instances(&fields)?,
         requests,
@@ -84,6 +85,7 @@ pub(super) fn read(document: &Document<'_>) -> Result<Manifest, ParseError> {
         config: fields.optional("config").map(|field| read_config(&field)).transpose()?,
         profile,
         profile_line,
+        require_signature,
         restart,
         reload,
         unbuilt: reading.unbuilt,
@@ -154,7 +156,8 @@ fn read_runtime(fields: &Fields<'_>) -> Result<Option<Runtime>, ParseError> {
     }
 }
 
-fn read_artifact(fields: &Fields<'_>) -> Result<PackagePath, ParseError> {
+/// The artifact for the target of this build, and all of them.
+fn read_artifact(fields: &Fields<'_>) -> Result<(PackagePath, Vec<PackagePath>), ParseError> {
     let (own, other) = match plugin_type(fields)? {
         PluginType::Wasm => ("wasm_path", "dylib_path"),
         PluginType::Dylib => ("dylib_path", "wasm_path"),
@@ -165,17 +168,18 @@ fn read_artifact(fields: &Fields<'_>) -> Result<PackagePath, ParseError> {
         );
     }
     let Some(artifacts) = fields.optional("artifacts") else {
-        return fields.required(own)?.parsed();
+        let path: PackagePath = fields.required(own)?.parsed()?;
+        return Ok((path.clone(), vec![path]));
     };
     if own == "wasm_path" {
         return Err(artifacts.error("`artifacts` are for `dylib`: a wasm module runs on every target"));
     }
-    let for_this_target = read_artifacts(&artifacts)?;
-    match (for_this_target, fields.optional(own)) {
-        (Some(path), None) => Ok(path),
-        (Some(path), Some(other)) => other.parsed::<PackagePath>().map(|_| path),
-        (None, Some(path)) => path.parsed(),
-        (None, None) => Err(artifacts.error(format!("no artifact for {}", this_target()))),
+    let (for_this_target, mut all) = read_artifacts(&artifacts)?;
+    let other: Option<PackagePath> = fields.optional(own).map(|path| path.parsed()).transpose()?;
+    all.extend(other.clone());
+    match for_this_target.or(other) {
+        Some(path) => Ok((path, all)),
+        None => Err(artifacts.error(format!("no artifact for {}", this_target()))),
     }
 }
 
@@ -183,17 +187,18 @@ fn this_target() -> &'static str {
     Arch::of_this_build().map_or("this machine", Arch::target)
 }
 
-/// The artifact for the target of this build; all of them are checked.
-fn read_artifacts(field: &Field<'_>) -> Result<Option<PackagePath>, ParseError> {
-    let mut found = None;
+/// The artifact for the target of this build, and those for all.
+fn read_artifacts(field: &Field<'_>) -> Result<(Option<PackagePath>, Vec<PackagePath>), ParseError> {
+    let (mut found, mut all) = (None, Vec::new());
     let entries = field.open_table()?;
     for (target, _, path) in entries.entries() {
         let path: PackagePath = path.parsed()?;
+        all.push(path.clone());
         if target == this_target() {
             found = Some(path);
         }
     }
-    Ok(found)
+    Ok((found, all))
 }
 
 /// What `security_policy` says.
@@ -201,18 +206,17 @@ fn read_artifacts(field: &Field<'_>) -> Result<Option<PackagePath>, ParseError> 
 struct Security {
     profile: Option<crate::ProfileName>,
     profile_line: usize,
+    require_signature: bool,
     restart: RestartPolicy,
     reload: Option<ReloadPolicy>,
 }
 
-fn read_security(fields: &Fields<'_>, reading: &mut Reading) -> Result<Security, ParseError> {
+fn read_security(fields: &Fields<'_>) -> Result<Security, ParseError> {
     let mut read = Security { profile_line: 1, ..Security::default() };
     let Some(security) = fields.optional("security_policy") else { return Ok(read) };
     let security = table(&security)?;
-    if let Some(required) = security.optional("require_signature")
-        && required.flag()?
-    {
-        reading.asks_for(&required);
+    if let Some(required) = security.optional("require_signature") {
+        read.require_signature = required.flag()?;
     }
     if let Some(reload) = security.optional("reload") {
         read.reload = read_reload(&reload)?;

@@ -24,6 +24,7 @@ pub struct Profile {
     text: String,
     summary: String,
     pub(crate) runtimes: Vec<Runtime>,
+    pub(crate) requires_signature: bool,
     /// With the name of the profile that says so; otherwise as is usual for the runtime.
     pub(crate) launch: Option<(Launch, String)>,
     pub(crate) landlock: u32,
@@ -126,6 +127,11 @@ impl Profile {
     /// The runtimes that it is for.
     pub fn runtimes(&self) -> &[Runtime] {
         &self.runtimes
+    }
+
+    /// Whether it is for plugins only that a trusted key has signed.
+    pub fn requires_signature(&self) -> bool {
+        self.requires_signature
     }
 
     /// Whether it grants any path.

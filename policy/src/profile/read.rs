@@ -10,11 +10,12 @@ use crate::names::{GrantPath, HostCallName, HostPort, ProfileName};
 use crate::seccomp::{Granted, SyscallSet};
 
 /// The keys of a profile.
-pub(crate) const KEYS: [&str; 13] = [
+pub(crate) const KEYS: [&str; 14] = [
     "schema",
     "summary",
     "runtime",
     "extends",
+    "signature",
     "launch",
     "landlock",
     "namespaces",
@@ -95,6 +96,7 @@ fn fresh(
         text: String::new(),
         summary,
         runtimes: runtimes(&fields.required("runtime")?, author)?,
+        requires_signature: false,
         launch: None,
         landlock,
         namespaces: Vec::new(),
@@ -161,6 +163,9 @@ fn distinct<T: PartialEq>(
 
 fn add_grants(fields: &Fields<'_>, profile: &mut Profile) -> Result<(), ParseError> {
     let source = profile.name.to_string();
+    if let Some(field) = fields.optional("signature") {
+        profile.requires_signature = field.choice(&[("required", true)])?;
+    }
     if let Some(field) = fields.optional("launch") {
         let launch = field.choice(&[("fork", Launch::Fork), ("exec", Launch::Exec)])?;
         profile.launch = Some((launch, format!("{source} launch")));

@@ -42,7 +42,7 @@ pub struct Difference {
     pub mark: Mark,
     /// The runtimes for which it holds.
     pub runtimes: Vec<Runtime>,
-    /// What it is about: `runtime`, `launch`, `landlock`, `namespace`, `cgroup`, `limit`, `file`, `host-call`, `connect` or `syscall`.
+    /// What it is about: `runtime`, `signature`, `launch`, `landlock`, `namespace`, `cgroup`, `limit`, `file`, `host-call`, `connect` or `syscall`.
     pub topic: &'static str,
     /// The difference in words.
     pub text: String,
@@ -112,6 +112,7 @@ pub fn diff(old: &Profile, new: &Profile) -> Vec<Difference> {
 
 fn between(old: &Profile, new: &Profile, was: &Policy, is: &Policy) -> Vec<Difference> {
     let mut all = Vec::new();
+    all.extend(signature(old.requires_signature, new.requires_signature));
     all.extend(launch(was.launch.0, is.launch.0));
     all.extend(landlock(was.landlock, is.landlock));
     all.extend(namespaces(was, is));
@@ -122,6 +123,17 @@ fn between(old: &Profile, new: &Profile, was: &Policy, is: &Policy) -> Vec<Diffe
     all.extend(connects(&old.connects, &new.connects));
     all.extend(syscalls(was, is));
     all
+}
+
+fn signature(was: bool, is: bool) -> Option<Difference> {
+    let (mark, text) = match (was, is) {
+        (true, false) => {
+            (Mark::Widens, "not required any more: whoever can write the package says what runs")
+        }
+        (false, true) => (Mark::Narrows, "required"),
+        _ => return None,
+    };
+    Some(Difference::new(mark, "signature", text))
 }
 
 fn launch(was: Launch, is: Launch) -> Option<Difference> {
