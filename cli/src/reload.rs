@@ -33,6 +33,7 @@ async fn check(global: &Global, arguments: &Reload) -> Result<Reloaded, Outcome>
     let options = ReloadOptions {
         path: Some(arguments.new.clone()),
         may_widen: arguments.may_widen,
+        may_go_back: global.allow_downgrade,
         on_incompatible_state: match arguments.drop_state {
             true => IncompatibleState::Drop,
             false => IncompatibleState::Refuse,

@@ -104,7 +104,7 @@ pub struct CorpusError {
 }
 
 /// The files that hotcell ships.
-const SHIPPED: [(&str, &str); 10] = [
+const SHIPPED: [(&str, &str); 11] = [
     ("fs", include_str!("../attacks/fs.toml")),
     ("net", include_str!("../attacks/net.toml")),
     ("process", include_str!("../attacks/process.toml")),
@@ -115,6 +115,7 @@ const SHIPPED: [(&str, &str); 10] = [
     ("crash", include_str!("../attacks/crash.toml")),
     ("wasm", include_str!("../attacks/wasm.toml")),
     ("hot-reload", include_str!("../attacks/hot-reload.toml")),
+    ("package", include_str!("../attacks/package.toml")),
 ];
 
 impl Corpus {

@@ -97,7 +97,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     ("too many instances", "\"config\":", "\"instances\": 65, \"config\":"),
     (
-        "a signature that is none",
+        "a signature, which is no part of a manifest",
         "\"config\":",
         "\"signature\": { \"key_id\": \"k\", \"ed25519\": \"00\", \"files\": {} }, \"config\":",
     ),

@@ -53,6 +53,7 @@ why  = "It tells."
 /// What the case shows, the piece, and what stands there instead.
 const CASES: &[(&str, &str, &str)] = &[
     ("a comment", "schema = 1", "schema = 1 # the first"),
+    ("a signature that is required", "schema = 1", "schema = 1\nsignature = \"required\""),
     ("another order of sets", "\"worker-channel\", \"compute\"", "\"compute\", \"worker-channel\""),
     ("other words", "It keeps its results.", "It keeps what it found."),
     (

@@ -180,7 +180,6 @@ fn what_is_not_built_is_refused_by_its_key_and_what_asks_for_nothing_is_not() {
         (r#""permissions": {"terminal": ["terminal.write"]}"#, "permissions.terminal"),
         (r#""api_contract": {"wit": "a.wit"}"#, "api_contract.wit"),
         (r#""api_contract": {"exports": [{"name": "a", "params": {}}]}"#, "api_contract.exports[].params"),
-        (r#""security_policy": {"require_signature": true}"#, "security_policy.require_signature"),
     ] {
         match error_of(resolve(&manifest("dylib", members), &shipped("native-strict"))) {
             PolicyError::NotBuilt { key: named, place, .. } => {
@@ -191,7 +190,7 @@ fn what_is_not_built_is_refused_by_its_key_and_what_asks_for_nothing_is_not() {
     }
     let nothing = r#""instances": 1, "permissions": {"process": {"max_processes": 0}, "storage": {"quota": 0},
         "network": {}, "filesystem": {"create_files": false}},
-        "security_policy": {"require_signature": false, "restart": {"mode": "never"}, "reload": {"mode": "never"}}"#;
+        "security_policy": {"restart": {"mode": "never"}, "reload": {"mode": "never"}}"#;
     resolve(&manifest("dylib", nothing), &shipped("native-strict")).unwrap_or_else(|error| panic!("{error}"));
 }
 
@@ -201,14 +200,6 @@ fn a_plugin_for_another_hotcell_is_refused() {
     resolve(&needs("^0.1"), &shipped("native-strict")).unwrap_or_else(|error| panic!("{error}"));
     let error = error_of(resolve(&needs("^99"), &shipped("native-strict")));
     assert!(matches!(&error, PolicyError::HostApi { wanted, .. } if wanted == "^99"), "{error}");
-}
-
-#[test]
-fn a_signature_is_never_ignored() {
-    let signature =
-        format!(r#""signature": {{"key_id": "k", "ed25519": "{}", "files": {{}}}}"#, "0".repeat(128));
-    let error = error_of(resolve(&manifest("dylib", &signature), &shipped("native-strict")));
-    assert!(matches!(&error, PolicyError::NotBuilt { key, .. } if key == "signature"), "{error}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod filter;
 mod input;
 mod messages;
 mod names;
+mod package;
 mod packet;
 mod policy;
 mod ring;
@@ -20,6 +21,7 @@ mod written;
 pub use filter::filter;
 pub use messages::{compile, from_worker, launcher, to_worker};
 pub use names::names;
+pub use package::{package, signatures};
 pub use packet::packet;
 pub use policy::{manifest, plan, profile};
 pub use ring::{ring, ring_honest, ring_race};
@@ -29,19 +31,21 @@ pub use written::text;
 pub type Check = fn(&[u8]);
 
 /// Every check, by the name of its target and of its folder of seeds.
-pub const CHECKS: [(&str, Check); 14] = [
+pub const CHECKS: [(&str, Check); 16] = [
     ("compile", compile),
     ("filter", filter),
     ("from_worker", from_worker),
     ("launcher", launcher),
     ("manifest", manifest),
     ("names", names),
+    ("package", package),
     ("packet", packet),
     ("plan", plan),
     ("profile", profile),
     ("ring", ring),
     ("ring_honest", ring_honest),
     ("ring_race", ring_race),
+    ("signatures", signatures),
     ("text", text),
     ("to_worker", to_worker),
 ];

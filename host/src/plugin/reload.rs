@@ -30,6 +30,8 @@ pub struct ReloadOptions {
     pub on_incompatible_state: IncompatibleState,
     /// Whether the new version may do what the old one may not.
     pub may_widen: bool,
+    /// Whether a signed version may be older than one that was seen.
+    pub may_go_back: bool,
     /// Whether a version that was rolled back before may be tried again.
     pub retry: bool,
     /// Goes as far as the new version having taken over the state, and then lets the old one go on.
@@ -55,6 +57,7 @@ impl Default for ReloadOptions {
             max_error_rate: 0.5,
             on_incompatible_state: IncompatibleState::Refuse,
             may_widen: false,
+            may_go_back: false,
             retry: false,
             check_only: false,
         }

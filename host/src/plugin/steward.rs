@@ -29,7 +29,7 @@ use crate::contract::check_config;
 use crate::error::{CallError, Error};
 use crate::event::EventKind;
 use crate::host::Alive;
-use crate::prepare::{Prepared, prepare};
+use crate::prepare::{LoadOptions, Prepared, prepare};
 use crate::stdio::CommandIo;
 use crate::worker::Worker;
 
@@ -239,7 +239,8 @@ impl Steward {
         let before = current.get();
         let Prepared { path, options: load, spares, .. } = before.prepared.as_ref();
         let path = options.path.as_ref().unwrap_or(path).clone();
-        let prepared = prepare(shared, path, load.clone(), spares.coming_generation()).await?;
+        let load = LoadOptions { may_go_back: options.may_go_back, ..load.clone() };
+        let prepared = prepare(shared, path, load, spares.coming_generation()).await?;
         let after = Arc::new(Version::new(shared, Arc::new(prepared)));
         self.check(&before.prepared, &after.prepared, &options)?;
         let states = if !command {
