@@ -1,8 +1,14 @@
 //! `hotcell plugin`: the day of a plugin's author, and of whoever installs plugins.
 
+mod build;
+mod create;
+mod dev;
 mod inspect;
 mod installed;
+mod project;
 mod ship;
+mod template;
+mod test;
 
 use std::process::ExitCode;
 
@@ -20,6 +26,15 @@ pub(crate) struct Plugin {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Make a project that builds and passes its own test at once
+    Create(create::Create),
+    /// Build a project's artifact with the tools that its hotcell.toml names
+    Build(build::BuildArguments),
+    /// Build, and try the cases of hotcell.toml in a real confined worker; exits 1 where one fails
+    Test(test::Test),
+    /// Build and reload whenever a source changes, and show what the plugin does and what it may not
+    #[command(after_help = dev::DEV)]
+    Dev(dev::Dev),
     /// Make an .lbplugin file of a folder with a manifest, signed with your key
     Package(ship::Package),
     /// Sign a package again, print what is to be signed elsewhere, or attach such a signature
@@ -45,6 +60,10 @@ enum Action {
 
 pub(crate) fn plugin(global: &Global, Plugin { action }: Plugin) -> ExitCode {
     let done = match action {
+        Action::Test(arguments) => return crate::with_runtime(test::test(global, &arguments)),
+        Action::Dev(arguments) => return crate::with_runtime(dev::dev(global, &arguments)),
+        Action::Create(arguments) => create::create(&arguments),
+        Action::Build(arguments) => build::build(&arguments),
         Action::Package(arguments) => ship::package(&arguments),
         Action::Sign(arguments) => ship::sign(&arguments),
         Action::Verify(arguments) => inspect::verify(global, &arguments),

@@ -8,6 +8,7 @@ use hotcell::packages::{KeyId, MANIFEST, Signatures, unhex};
 use hotcell::policy::Manifest;
 use hotcell::{Error, pack, put_signatures, signatures, survey};
 
+use super::project::package_of;
 use crate::key::KeyFile;
 use crate::outcome::Outcome;
 
@@ -21,7 +22,8 @@ The statement names every file with its digest. Give the same --expires both tim
 
 #[derive(Debug, Args)]
 pub(crate) struct Package {
-    /// The folder with manifest.json: every file in it becomes part of the package
+    /// A project, or a folder with manifest.json: every file of the package becomes part of it
+    #[arg(default_value = ".")]
     folder: PathBuf,
     /// The file to write [default: ID-VERSION.lbplugin, here]
     #[arg(short, long, value_name = "FILE")]
@@ -57,7 +59,7 @@ pub(crate) struct Sign {
 }
 
 pub(crate) fn package(arguments: &Package) -> Result<String, Outcome> {
-    let folder = folder_of(&arguments.folder);
+    let folder = &package_of(folder_of(&arguments.folder))?;
     let contents = survey(folder)?;
     let manifest = contents.manifest(&folder.display().to_string()).map_err(Error::from)?;
     let signatures = match arguments.unsigned {
