@@ -96,10 +96,16 @@ fn revoke(packages: &Packages, digits: &str, package: bool, why: &str) -> Result
     if package {
         let wrong = || Outcome::invalid("a digest is 64 lower-case hexadecimal digits".to_owned());
         let digest = unhex(digits).ok_or_else(wrong)?;
-        packages.change_trust(|store| Ok::<_, Error>(store.revoke_package(&digest, why)))?;
+        packages.change_trust(|store| {
+            store.revoke_package(&digest, why);
+            Ok::<_, Error>(())
+        })?;
     } else {
         let key: KeyId = digits.parse().map_err(Outcome::invalid)?;
-        packages.change_trust(|store| Ok::<_, Error>(store.revoke_key(key, why)))?;
+        packages.change_trust(|store| {
+            store.revoke_key(key, why);
+            Ok::<_, Error>(())
+        })?;
     }
     Ok(String::new())
 }

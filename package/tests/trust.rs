@@ -1,6 +1,6 @@
 //! Signatures that are not right, and right ones that do not count. Rows PK-21 to PK-31 of the attacks.
 
-#![allow(clippy::expect_used, reason = "a panic is how a test fails")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
 use std::time::{Duration, SystemTime};
 

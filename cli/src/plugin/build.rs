@@ -54,7 +54,10 @@ fn run(root: &Path, step: &[String]) -> Result<(), Outcome> {
         .spawn();
     let mut child = started.map_err(|error| {
         let help = match error.kind() {
-            std::io::ErrorKind::NotFound => format!("; install {program}, or change `steps` in hotcell.toml"),
+            // A folder of PATH that may not be looked into counts as one without the program.
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
+                format!("; install {program}, or change `steps` in hotcell.toml")
+            }
             _ => String::new(),
         };
         Outcome::invalid(format!("failed to run {program}: {error}{help}"))

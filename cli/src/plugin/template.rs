@@ -231,7 +231,7 @@ fn words(steps: &[&str]) -> Vec<Vec<String>> {
 mod tests {
     use std::path::Path;
 
-    use super::{SDK, template};
+    use super::SDK;
 
     /// The paths of the files below a folder.
     fn below(folder: &Path, prefix: &str, found: &mut Vec<String>) {

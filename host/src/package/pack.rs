@@ -9,11 +9,8 @@ use hotcell_policy::{Manifest, PackagePath};
 
 use super::artifact::Sealed;
 use super::gate::{open, read_archive, refused};
-use super::survey::{self, survey};
+use super::survey::{self, Files, survey};
 use crate::error::Error;
-
-/// The files of an archive: name, size, contents.
-type Files = Vec<(PackagePath, u64, Box<dyn Read>)>;
 
 /// Makes an archive of a folder's files, as they were [surveyed](survey), with these signatures in place of what the folder has;
 /// the same bytes for the same files. What was written is read again before it gets its name. Blocks.

@@ -12,6 +12,9 @@ use sha2::Digest as _;
 use super::beneath;
 use crate::error::Error;
 
+/// The files of a package: name, size, contents.
+pub(super) type Files = Vec<(PackagePath, u64, Box<dyn Read>)>;
+
 /// Bytes taken at once.
 const PIECE: usize = 256 << 10;
 
@@ -128,10 +131,7 @@ pub(super) fn feed(
 }
 
 /// Opens the files of a folder that was surveyed, with the sizes that they had.
-pub(super) fn open(
-    folder: &Path,
-    contents: &Contents,
-) -> Result<Vec<(PackagePath, u64, Box<dyn Read>)>, Error> {
+pub(super) fn open(folder: &Path, contents: &Contents) -> Result<Files, Error> {
     let opened = beneath::folder(folder)?;
     let file = |(path, _, size): (&PackagePath, &Digest, u64)| {
         let file: Box<dyn Read> = Box::new(beneath::file(opened.as_fd(), path.as_str())?);
