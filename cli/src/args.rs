@@ -21,7 +21,8 @@ Exit codes:
   4 worker crashed          130 interrupted
 `run` passes the command's own code through; its own failures exit 120 + code.
 `profile explain` exits 3 for what is not allowed, `profile diff` 1 where something
-widens, `profile lint` 1 where it warns, `profile test` 1 where an attack got through.";
+widens, `profile lint` 1 where it warns, `profile test` 1 where an attack got through,
+`plugin test` 1 where a case fails, `plugin audit` 1 where a finding is grave enough.";
 
 /// Runs plugins that nobody has to trust: each in a confined process of its own.
 #[derive(Debug, Parser)]

@@ -212,6 +212,10 @@ impl Host {
         Ok(Arc::unwrap_or_clone(self.read(path.as_ref(), options).await?.plan))
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Ends with the host: nobody waits for a compiler that is of no use any more.
     async fn read(&self, path: &Path, options: LoadOptions) -> Result<Prepared, Error> {
         let mut closing = self.shared.closing();

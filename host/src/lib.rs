@@ -12,6 +12,7 @@
 
 #![deny(unsafe_code)]
 
+mod audit;
 pub mod blocking;
 mod broker;
 mod budget;
@@ -49,6 +50,7 @@ mod text;
 mod violation;
 mod worker;
 
+pub use audit::{AUDIT_RULES, Audit, AuditRule, Finding};
 pub use broker::{HostCallContext, HostCallResult};
 pub use builder::HostBuilder;
 pub use checkpoint::Checkpoint;

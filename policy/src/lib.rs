@@ -31,6 +31,6 @@ pub use names::{GrantPath, HostCallName, HostPort, NameError, PackagePath, Plugi
 pub use plan::{CgroupLimit, Fact, Plan, Topic};
 pub use platform::{Arch, Controller, Platform};
 pub use policy::{ConnectGrant, FileGrant, Policy, resolve};
-pub use profile::Profile;
+pub use profile::{AuditLimit, Profile};
 pub use render::{render, render_json};
 pub use seccomp::{Action, SeccompData, evaluate, for_pid, syscall_name, syscall_number};

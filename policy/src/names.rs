@@ -231,6 +231,50 @@ impl GrantPath {
         self.place == PlaceKey::Root && (access == FileAccess::Write || whole || SYSTEM.contains(&first))
     }
 
+    /// Whether no plugin can have a good reason for it: the whole machine, whole homes, places of secrets, and writing where the
+    /// system's own files lie. Links and mounts are not looked through.
+    pub fn is_unreasonable(&self, access: FileAccess) -> bool {
+        /// What everybody's system is made of.
+        const SYSTEM: [&str; 11] =
+            ["bin", "boot", "dev", "etc", "lib", "lib64", "proc", "run", "sbin", "sys", "usr"];
+        /// These and what is below them, or a folder that holds them.
+        const SECRET: [&str; 9] = [
+            "etc/gshadow",
+            "etc/shadow",
+            "etc/ssh",
+            "etc/ssl/private",
+            "etc/sudoers",
+            "etc/sudoers.d",
+            "proc",
+            "dev/mem",
+            "dev/kmem",
+        ];
+        /// Folders and files of a home that hold keys and passwords.
+        const KEYS: [&str; 9] = [
+            ".aws",
+            ".docker",
+            ".git-credentials",
+            ".gnupg",
+            ".kube",
+            ".netrc",
+            ".password-store",
+            ".pki",
+            ".ssh",
+        ];
+        let parts: Vec<_> = self.path.split('/').collect();
+        let holds = |outer: &str, inner: &str| {
+            outer == inner || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
+        };
+        let is_home = matches!(parts.as_slice(), ["root" | "home"] | ["home", _]);
+        let is_system = parts.first().is_some_and(|first| SYSTEM.contains(first));
+        self.place == PlaceKey::Root
+            && (self.path.is_empty()
+                || is_home
+                || (access == FileAccess::Write && is_system)
+                || parts.iter().any(|part| KEYS.contains(part))
+                || SECRET.iter().any(|secret| holds(secret, &self.path) || holds(&self.path, secret)))
+    }
+
     /// The name under which a WASI guest sees it: `/plugin/…`, `/data/…`, `/scratch/…`, or the absolute path.
     pub fn guest(&self) -> String {
         let base = match self.place {

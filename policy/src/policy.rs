@@ -152,11 +152,34 @@ pub fn resolve(manifest: &Manifest, profile: &Profile) -> Result<Policy, PolicyE
     let runtime = manifest.runtime().ok_or(PolicyError::RuntimeUnknown)?;
     let mut policy = base(profile, runtime, manifest.id().to_string())?;
     policy.files = files(manifest, profile, runtime)?;
+    refuse_unreasonable(manifest, profile, &policy.files)?;
     policy.host_calls = host_calls(manifest, profile)?;
     policy.connects = connects(manifest, profile, runtime)?;
     narrow_file_size(&mut policy, manifest, profile)?;
     narrow_instances(&mut policy, manifest, profile)?;
     Ok(policy)
+}
+
+/// What nobody should be granted is refused although the profile grants it.
+fn refuse_unreasonable(
+    manifest: &Manifest,
+    profile: &Profile,
+    files: &[FileGrant],
+) -> Result<(), PolicyError> {
+    let Some(found) = files.iter().find(|file| file.path.is_unreasonable(file.access)) else { return Ok(()) };
+    let asked = manifest.requests.read_paths.iter().chain(&manifest.requests.write_paths);
+    let line = asked.into_iter().find(|path| path.value == found.path).map_or(1, |path| path.line);
+    Err(PolicyError::Refused {
+        request: format!(
+            "{} to {}",
+            if found.access == FileAccess::Write { "writing" } else { "reading" },
+            found.path
+        ),
+        place: place(manifest, line),
+        reason: "unreasonable for any plugin, although it is granted".to_owned(),
+        profile: profile.name().to_owned(),
+        advice: "name the one folder that the plugin needs, or use `${data}`".to_owned(),
+    })
 }
 
 /// A policy without any request.

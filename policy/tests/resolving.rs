@@ -203,6 +203,46 @@ fn a_plugin_for_another_hotcell_is_refused() {
 }
 
 #[test]
+fn some_paths_are_refused_although_they_are_granted() {
+    let asked = |key: &str, path: &str| {
+        let asks = format!(r#""permissions": {{"filesystem": {{"{key}": ["{path}"]}}}}"#);
+        let access = if key == "write_paths" { "write" } else { "read" };
+        let grant =
+            format!("\n[[file]]\npath = \"{path}\"\naccess = \"{access}\"\nwhy = \"x\"\nrisk = \"x\"\n");
+        let text = format!("{}{grant}", Profile::shipped_text("image-decoder").expect("it ships"));
+        let text = text.replace("\"files-read\"", "\"files-read\", \"files-write\"");
+        let profile = Profile::parse("granting.toml", &text).unwrap_or_else(|error| panic!("{error}"));
+        resolve(&manifest("dylib", &asks), &profile)
+    };
+    for (key, path) in [
+        ("read_paths", "/"),
+        ("read_paths", "/root"),
+        ("read_paths", "/home"),
+        ("read_paths", "/home/ada"),
+        ("read_paths", "/home/ada/.ssh"),
+        ("read_paths", "/home/ada/.aws/credentials"),
+        ("read_paths", "/etc"),
+        ("read_paths", "/etc/shadow"),
+        ("read_paths", "/proc/1"),
+        ("read_paths", "/dev"),
+        ("write_paths", "/usr/local"),
+        ("write_paths", "/etc/hosts"),
+    ] {
+        let error = error_of(asked(key, path));
+        assert!(error.to_string().contains("unreasonable"), "{path}: {error}");
+    }
+    for (key, path) in [
+        ("read_paths", "/home/ada/pictures"),
+        ("read_paths", "/etc/ssl/certs"),
+        ("read_paths", "/etc/shadows"),
+        ("read_paths", "/usr/share/fonts"),
+        ("write_paths", "/srv/out"),
+    ] {
+        asked(key, path).unwrap_or_else(|error| panic!("control, {path}: {error}"));
+    }
+}
+
+#[test]
 fn files_for_a_wasm_library_are_not_built() {
     let asking =
         manifest("wasm", r#""runtime": "core", "permissions": {"filesystem": {"read_paths": ["${data}"]}}"#);

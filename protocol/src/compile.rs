@@ -15,6 +15,10 @@ pub const COMPILE: &str = "compile";
 /// started with in the place of a module. The reply is empty, a plugin error a `String`.
 pub const VALIDATE: &str = "validate";
 
+/// Another export: what can be said of a native library without loading it. The input is empty, the reply [`LibraryFacts`], a plugin
+/// error a `String`.
+pub const EXAMINE: &str = "examine";
+
 /// Names that a description may list; the rest is cut.
 pub const NAMES_MAX: usize = 1000;
 
@@ -36,6 +40,29 @@ pub struct Description {
     pub imports: Vec<String>,
     /// Bytes of native code in the output.
     pub code_len: u64,
+}
+
+/// What a native library says of itself (elf(5)). A claim: whoever said so has read hostile bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LibraryFacts {
+    /// The libraries that it needs (`DT_NEEDED`), at most [`NAMES_MAX`].
+    pub needed: Vec<String>,
+    /// Where these are looked for (`DT_RPATH`, `DT_RUNPATH`).
+    pub run_paths: Vec<String>,
+    /// The plugin exports that it has, at most [`NAMES_MAX`].
+    pub exports: Vec<String>,
+    /// Functions that run while it is loaded, before any call.
+    pub constructors: u64,
+    /// It asks for a stack that can be executed.
+    pub executable_stack: bool,
+    /// It has memory that is writable and executable.
+    pub writable_code: bool,
+    /// Its code is changed while it is loaded.
+    pub text_relocations: bool,
+    /// What the dynamic linker has filled in becomes read-only (`PT_GNU_RELRO`).
+    pub relro: bool,
+    /// All of it is filled in at once (`BIND_NOW`), so that all of it becomes read-only.
+    pub bind_now: bool,
 }
 
 /// Why there is no native code.

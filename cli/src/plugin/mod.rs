@@ -1,5 +1,6 @@
 //! `hotcell plugin`: the day of a plugin's author, and of whoever installs plugins.
 
+mod audit;
 mod build;
 mod create;
 mod dev;
@@ -44,6 +45,9 @@ enum Action {
     Verify(inspect::Verify),
     /// Say in words what a plugin is and may do, without installing it
     Inspect(inspect::Inspect),
+    /// Say what can be said against a package before anything of it runs; exits 1 where something grave is
+    #[command(after_help = audit::AUDIT)]
+    Audit(audit::AuditArguments),
     /// Install a package: from then on, @ID names it
     Install(installed::Install),
     /// Install a newer version of a plugin that is installed
@@ -61,6 +65,7 @@ enum Action {
 pub(crate) fn plugin(global: &Global, Plugin { action }: Plugin) -> ExitCode {
     let done = match action {
         Action::Test(arguments) => return crate::with_runtime(test::test(global, &arguments)),
+        Action::Audit(arguments) => return crate::with_runtime(audit::audit(global, arguments)),
         Action::Dev(arguments) => return crate::with_runtime(dev::dev(global, &arguments)),
         Action::Create(arguments) => create::create(&arguments),
         Action::Build(arguments) => build::build(&arguments),

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use hotcell_protocol::compile::LibraryFacts;
 use hotcell_protocol::crash::{Analysis, AnalyzeRequest, Notes, REGISTERS, layout};
 use hotcell_protocol::{
     CompileFailure, CompileRequest, Description, Envelope, FromLauncher, FromWorker, ToLauncher, ToWorker,
@@ -34,6 +35,7 @@ pub fn compile(data: &[u8]) {
     round_trip::<CompileRequest>(data);
     round_trip::<Description>(data);
     round_trip::<CompileFailure>(data);
+    round_trip::<LibraryFacts>(data);
     round_trip::<AnalyzeRequest>(data);
     round_trip::<Analysis>(data);
     notes(data);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use hotcell_package::{Bounds, Contents, SIGNATURES, SignatureError, Standing, TrustStore};
-use hotcell_policy::{Manifest, PluginId, Profile};
+use hotcell_policy::{Manifest, PackagePath, PluginId, Profile};
 
 use super::artifact::Sealed;
 use super::record::{Record, Records};
@@ -41,7 +41,7 @@ pub(crate) struct Gate {
 
 /// What a path names, if it is more than a bare artifact.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// An archive, as it was.
     Archive(Sealed),
     /// A folder: absolute, without a link.
@@ -50,10 +50,10 @@ pub(super) enum Source {
 
 /// A package that was measured.
 #[derive(Debug)]
-pub(super) struct Measured {
+pub(crate) struct Measured {
     pub(super) source: Source,
-    pub(super) contents: Contents,
-    pub(super) manifest: Manifest,
+    pub(crate) contents: Contents,
+    pub(crate) manifest: Manifest,
 }
 
 impl Gate {
@@ -111,7 +111,7 @@ impl Gate {
     }
 
     /// Measures a package: an archive, or a folder with a manifest.
-    pub(super) fn measure(&self, path: &Path) -> Result<Measured, Error> {
+    pub(crate) fn measure(&self, path: &Path) -> Result<Measured, Error> {
         let real = self.real(path)?;
         match self.measure_where(&real, |_| true)? {
             Some(measured) => Ok(measured),
@@ -184,7 +184,7 @@ impl Gate {
     }
 
     /// What the package's signatures are worth here and now.
-    pub(super) fn judge(&self, measured: &Measured) -> Result<Standing, Error> {
+    pub(crate) fn judge(&self, measured: &Measured) -> Result<Standing, Error> {
         let Measured { contents, manifest, .. } = measured;
         let judged = self.trust()?.judge(contents, manifest, SystemTime::now());
         judged.map_err(|source| refused(manifest, source))
@@ -247,6 +247,34 @@ impl Measured {
     /// Lays the package down in the store.
     pub(super) fn lay_down(&self, store: &Store) -> Result<PathBuf, Error> {
         store.fill(&self.contents, |take| self.feed(take))
+    }
+
+    /// The artifact for this machine; none where the package lacks it. Blocks.
+    pub(crate) fn artifact(&self) -> Result<Option<Sealed>, Error> {
+        let mut artifact = None;
+        self.each_file(&mut |path, bytes| {
+            if path == self.manifest.artifact() {
+                artifact = Some(Sealed::from_bytes(bytes));
+            }
+        })?;
+        artifact.transpose()
+    }
+
+    /// Every file, whole: no more than one in memory. Blocks.
+    pub(crate) fn each_file(&self, look: &mut dyn FnMut(&PackagePath, &[u8])) -> Result<(), Error> {
+        let mut current: Option<(PackagePath, Vec<u8>)> = None;
+        self.feed(&mut |path, piece| {
+            match &mut current {
+                Some((known, bytes)) if known == path => bytes.extend_from_slice(piece),
+                _ => {
+                    let before = current.replace((path.clone(), piece.to_vec()));
+                    before.iter().for_each(|(path, bytes)| look(path, bytes));
+                }
+            }
+            Ok(())
+        })?;
+        current.iter().for_each(|(path, bytes)| look(path, bytes));
+        Ok(())
     }
 
     fn feed(&self, take: &mut Take<'_>) -> Result<(), Error> {

@@ -25,6 +25,7 @@ pub struct Profile {
     summary: String,
     pub(crate) runtimes: Vec<Runtime>,
     pub(crate) requires_signature: bool,
+    pub(crate) audit: Option<AuditLimit>,
     /// With the name of the profile that says so; otherwise as is usual for the runtime.
     pub(crate) launch: Option<(Launch, String)>,
     pub(crate) landlock: u32,
@@ -38,6 +39,23 @@ pub struct Profile {
     pub(crate) files: Vec<FileRule>,
     pub(crate) host_calls: Vec<HostCallRule>,
     pub(crate) connects: Vec<ConnectRule>,
+}
+
+/// From which severity on a finding of an audit refuses a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AuditLimit {
+    /// Any finding.
+    Low,
+    /// Those that deserve a look.
+    Medium,
+    /// Those that are hardly ever right.
+    High,
+}
+
+impl AuditLimit {
+    /// With their names, the strictest first.
+    pub(crate) const ALL: [(&'static str, AuditLimit); 3] =
+        [("low", AuditLimit::Low), ("medium", AuditLimit::Medium), ("high", AuditLimit::High)];
 }
 
 /// A `[[file]]` grant: for the path and what is below it.
@@ -132,6 +150,11 @@ impl Profile {
     /// Whether it is for plugins only that a trusted key has signed.
     pub fn requires_signature(&self) -> bool {
         self.requires_signature
+    }
+
+    /// From which severity on a finding of an audit refuses a load; `None` where none is made.
+    pub fn audit(&self) -> Option<AuditLimit> {
+        self.audit
     }
 
     /// Whether it grants any path.

@@ -2,7 +2,7 @@
 
 use hotcell_protocol::{FileAccess, Launch, Namespace, Runtime};
 
-use super::{ConnectRule, FileRule, HostCallRule, Profile, Reasons, limits, shipped};
+use super::{AuditLimit, ConnectRule, FileRule, HostCallRule, Profile, Reasons, limits, shipped};
 use crate::Controller;
 use crate::error::runtime_name;
 use crate::input::{Document, Field, Fields, ParseError, read_toml};
@@ -10,12 +10,13 @@ use crate::names::{GrantPath, HostCallName, HostPort, ProfileName};
 use crate::seccomp::{Granted, SyscallSet};
 
 /// The keys of a profile.
-pub(crate) const KEYS: [&str; 14] = [
+pub(crate) const KEYS: [&str; 15] = [
     "schema",
     "summary",
     "runtime",
     "extends",
     "signature",
+    "audit",
     "launch",
     "landlock",
     "namespaces",
@@ -97,6 +98,7 @@ fn fresh(
         summary,
         runtimes: runtimes(&fields.required("runtime")?, author)?,
         requires_signature: false,
+        audit: None,
         launch: None,
         landlock,
         namespaces: Vec::new(),
@@ -165,6 +167,9 @@ fn add_grants(fields: &Fields<'_>, profile: &mut Profile) -> Result<(), ParseErr
     let source = profile.name.to_string();
     if let Some(field) = fields.optional("signature") {
         profile.requires_signature = field.choice(&[("required", true)])?;
+    }
+    if let Some(field) = fields.optional("audit") {
+        profile.audit = Some(field.choice(&AuditLimit::ALL)?);
     }
     if let Some(field) = fields.optional("launch") {
         let launch = field.choice(&[("fork", Launch::Fork), ("exec", Launch::Exec)])?;

@@ -10,7 +10,9 @@ use super::inclusion::{Call, outside};
 use crate::compile::{namespace_name, rule_text};
 use crate::error::runtime_name;
 use crate::policy::{ConnectGrant, FileGrant, rights};
-use crate::profile::{ConnectRule, FileRule, HostCallRule, Profile, Reasons, written as written_limits};
+use crate::profile::{
+    AuditLimit, ConnectRule, FileRule, HostCallRule, Profile, Reasons, written as written_limits,
+};
 use crate::seccomp::Stage;
 use crate::{Controller, Policy};
 
@@ -42,7 +44,7 @@ pub struct Difference {
     pub mark: Mark,
     /// The runtimes for which it holds.
     pub runtimes: Vec<Runtime>,
-    /// What it is about: `runtime`, `signature`, `launch`, `landlock`, `namespace`, `cgroup`, `limit`, `file`, `host-call`, `connect` or `syscall`.
+    /// What it is about: `runtime`, `signature`, `audit`, `launch`, `landlock`, `namespace`, `cgroup`, `limit`, `file`, `host-call`, `connect` or `syscall`.
     pub topic: &'static str,
     /// The difference in words.
     pub text: String,
@@ -113,6 +115,7 @@ pub fn diff(old: &Profile, new: &Profile) -> Vec<Difference> {
 fn between(old: &Profile, new: &Profile, was: &Policy, is: &Policy) -> Vec<Difference> {
     let mut all = Vec::new();
     all.extend(signature(old.requires_signature, new.requires_signature));
+    all.extend(audit(old.audit, new.audit));
     all.extend(launch(was.launch.0, is.launch.0));
     all.extend(landlock(was.landlock, is.landlock));
     all.extend(namespaces(was, is));
@@ -134,6 +137,23 @@ fn signature(was: bool, is: bool) -> Option<Difference> {
         _ => return None,
     };
     Some(Difference::new(mark, "signature", text))
+}
+
+fn audit(was: Option<AuditLimit>, is: Option<AuditLimit>) -> Option<Difference> {
+    let name =
+        |limit| AuditLimit::ALL.into_iter().find(|(_, known)| *known == limit).map_or("", |(name, _)| name);
+    let (mark, text) = match (was, is) {
+        (Some(was), None) => {
+            (Mark::Widens, format!("from `{}` on refused a load, and none is made any more", name(was)))
+        }
+        (None, Some(is)) => (Mark::Narrows, format!("from `{}` on refuses a load", name(is))),
+        (Some(was), Some(is)) if was != is => {
+            let mark = if is > was { Mark::Widens } else { Mark::Narrows };
+            (mark, format!("from `{}` -> `{}` on refuses a load", name(was), name(is)))
+        }
+        _ => return None,
+    };
+    Some(Difference::new(mark, "audit", text))
 }
 
 fn launch(was: Launch, is: Launch) -> Option<Difference> {

@@ -1,5 +1,6 @@
 //! What reads hostile files for the host: wasm in, native code and a bounded description out; the notes of a crash in, a
-//! backtrace and a minidump out; a configuration and its JSON Schema in, whether they fit out.
+//! backtrace and a minidump out; a configuration and its JSON Schema in, whether they fit out; a native library in, what it says of
+//! itself out.
 //!
 //! It runs confined, in a process of its own for each module, crash and schema, without threads, files or executable memory. Its
 //! output stays as hostile as what it read: wasm workers are confined like native ones, and the rest are claims.
@@ -9,6 +10,7 @@
 pub mod crash;
 mod failure;
 mod inspect;
+pub mod library;
 mod offer;
 pub mod schema;
 mod source;

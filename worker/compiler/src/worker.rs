@@ -1,4 +1,4 @@
-//! The compiler as a worker: three exports, of which it serves one, once.
+//! The compiler as a worker: four exports, of which it serves one, once.
 
 use std::fs::File;
 use std::io::Write;
@@ -43,6 +43,12 @@ impl Compiler {
         codec::encode(&()).map_err(|error| error.to_string())
     }
 
+    fn examine(&mut self) -> Result<Vec<u8>, String> {
+        let library = self.source.take().ok_or(USED_UP)?;
+        let facts = crate::library::examine(&library).map_err(|why| bounded(&why))?;
+        codec::encode(&facts).map_err(|error| error.to_string())
+    }
+
     fn analyze(&mut self, input: &[u8]) -> Result<Vec<u8>, String> {
         let request: AnalyzeRequest =
             codec::decode(input).map_err(|error| format!("the request is malformed: {error}"))?;
@@ -80,6 +86,10 @@ impl Runtime for Compiler {
                 Err(why) => Reply::bytes(ReplyStatus::PluginError, codec::encode(&why).unwrap_or_default()),
             },
             compile::VALIDATE => match self.validate(input) {
+                Ok(payload) => Reply::bytes(ReplyStatus::Ok, payload),
+                Err(why) => Reply::bytes(ReplyStatus::PluginError, codec::encode(&why).unwrap_or_default()),
+            },
+            compile::EXAMINE => match self.examine() {
                 Ok(payload) => Reply::bytes(ReplyStatus::Ok, payload),
                 Err(why) => Reply::bytes(ReplyStatus::PluginError, codec::encode(&why).unwrap_or_default()),
             },
