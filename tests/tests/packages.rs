@@ -424,9 +424,19 @@ async fn a_signature_that_another_program_made_counts() {
     author.must(&["plugin", "sign", &plugin, "--key", &key]);
     let host = author.strict().await;
     greets(&host, &file).await.expect("it is signed by both");
+    let second = self::key(&author.folders, "second.pem");
+    author.must(&["plugin", "sign", &plugin, "--key", &author.text("second.pem")]);
+    greets(&host, &file).await.expect("the same files, signed once more");
+    let digest = hotcell::packages::hex(&host.packages().verify(&file).expect("verifies").digest());
+    let kept = author.folders.join("state/packages").join(digest).join("signatures.json");
+    let text = std::fs::read_to_string(kept).expect("readable");
+    assert!(text.contains(&second), "what lies in the store has the new signature: {text}");
+    author.must(&["trust", "remove", &public]);
+    assert!(refusal(&host, &file).await.contains("not trusted here"), "of three, none is trusted any more");
+    author.must(&["trust", "add", &public, "--name", "elsewhere", "--for", ID]);
     let verified: serde_json::Value =
         serde_json::from_str(&author.must(&["plugin", "verify", &plugin, "--json"])).expect("JSON");
-    assert_eq!(verified["signatures"].as_array().map(Vec::len), Some(2));
+    assert_eq!(verified["signatures"].as_array().map(Vec::len), Some(3));
     host.shutdown().await;
 }
 

@@ -99,7 +99,7 @@ fn help(output: &str) -> Option<String> {
                 .to_owned(),
         );
     }
-    if output.contains("stdio.h' file not found") && output.contains("command") {
+    if output.contains("stdio.h' file not found") {
         return Some("there is no C library for wasm: install the package wasi-libc, or wasi-sdk".to_owned());
     }
     None

@@ -4,6 +4,7 @@ mod audit;
 mod build;
 mod create;
 mod dev;
+mod docs;
 mod inspect;
 mod installed;
 mod project;
@@ -36,6 +37,8 @@ enum Action {
     /// Build and reload whenever a source changes, and show what the plugin does and what it may not
     #[command(after_help = dev::DEV)]
     Dev(dev::Dev),
+    /// Print the reference of a plugin, from its manifest: exports, permissions, configuration
+    Docs(docs::Docs),
     /// Make an .lbplugin file of a folder with a manifest, signed with your key
     Package(ship::Package),
     /// Sign a package again, print what is to be signed elsewhere, or attach such a signature
@@ -68,6 +71,7 @@ pub(crate) fn plugin(global: &Global, Plugin { action }: Plugin) -> ExitCode {
         Action::Audit(arguments) => return crate::with_runtime(audit::audit(global, arguments)),
         Action::Dev(arguments) => return crate::with_runtime(dev::dev(global, &arguments)),
         Action::Create(arguments) => create::create(&arguments),
+        Action::Docs(arguments) => docs::docs(global, &arguments),
         Action::Build(arguments) => build::build(&arguments),
         Action::Package(arguments) => ship::package(&arguments),
         Action::Sign(arguments) => ship::sign(&arguments),

@@ -83,8 +83,12 @@ impl Store {
         let digest = contents.listing.digest();
         let place = self.place(&digest);
         let _locked = self.lock()?;
-        // The signatures are no part of the digest: the ones that came last stay.
-        if self.survey(&digest).is_ok_and(|there| there.signatures == contents.signatures) {
+        if let Ok(there) = self.survey(&digest) {
+            // The signatures are no part of the digest: the ones that came last stay.
+            if there.signatures != contents.signatures {
+                put_signatures(&place, contents.signatures.as_deref())
+                    .map_err(|source| Error::io(format!("sign {}", place.display()), source))?;
+            }
             return Ok(place);
         }
         let new = self.folder.join(format!("{NEW}{}", random::name()?));
@@ -237,6 +241,25 @@ impl<'c> Filler<'c> {
         }
         Ok(())
     }
+}
+
+/// Replaces the signatures of a package in their place: workers may have its folder open.
+fn put_signatures(place: &Path, signatures: Option<&[u8]>) -> std::io::Result<()> {
+    let file = place.join(SIGNATURES);
+    std::fs::set_permissions(place, Permissions::from_mode(0o755))?;
+    let put = match signatures {
+        Some(bytes) => {
+            // Beside the package, not in it: whoever surveys it meanwhile finds one or the other.
+            let new = place.with_extension("signatures");
+            let mut written =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o444).open(&new)?;
+            written.write_all(bytes)?;
+            written.sync_all()?;
+            std::fs::rename(new, file)
+        }
+        None => std::fs::remove_file(file),
+    };
+    std::fs::set_permissions(place, Permissions::from_mode(0o555)).and(put)
 }
 
 /// Removes a folder of packages, read-only as it is; nothing if it is not there.
