@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hotcell_package::hex;
 use hotcell_policy::{Manifest, Plan, Platform};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -17,7 +18,6 @@ use crate::error::Error;
 use crate::event::{EventKind, Events};
 use crate::identity::Registry;
 use crate::network::Resolver;
-use crate::package::artifact::hex;
 use crate::package::{Gate, Packages};
 use crate::plugin::{Loaded, Plugin};
 use crate::prepare::{LoadOptions, Prepared, prepare};

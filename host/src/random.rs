@@ -1,10 +1,10 @@
 //! Random bytes of the kernel.
 
+use hotcell_package::hex;
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::error::Error;
-use crate::package::artifact::hex;
 
 /// Fills a key.
 pub(crate) fn bytes<const N: usize>() -> Result<[u8; N], Error> {

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use hmac::{Hmac, KeyInit, Mac};
+use hotcell_package::hex;
 use hotcell_protocol::{Description, codec};
 use sha2::Sha256;
 
 use crate::error::Error;
-use crate::package::artifact::{Sha, hex};
+use crate::package::artifact::Sha;
 use crate::places::make;
 use crate::{random, secret};
 

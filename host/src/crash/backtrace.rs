@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hotcell_package::hex;
 use hotcell_protocol::Launch;
 use hotcell_protocol::codec;
 use hotcell_protocol::crash::{ANALYZE, Analysis, AnalyzeRequest, Module, PLUGIN, PROGRAM, layout};
@@ -16,7 +17,7 @@ use super::report::{CrashBacktrace, CrashFrame, CrashModule};
 use crate::compile::{Question, blocking};
 use crate::error::Error;
 use crate::host::Shared;
-use crate::package::artifact::{Sealed, hex};
+use crate::package::artifact::Sealed;
 use crate::text::escape;
 
 /// How long it may take: an honest crash takes a hundredth of it.

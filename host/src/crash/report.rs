@@ -1,11 +1,11 @@
 //! What a report says.
 
+use hotcell_package::hex;
 use hotcell_protocol::{Evidence, Limits};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::exit::{Exit, ExitCause};
-use crate::package::artifact::hex;
 use crate::violation::Violation;
 
 /// The version of this format.

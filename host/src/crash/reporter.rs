@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hotcell_package::hex;
 use hotcell_protocol::launch::build_id;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -14,7 +15,6 @@ use super::{Remains, backtrace};
 use crate::compile::blocking;
 use crate::event::EventKind;
 use crate::host::Shared;
-use crate::package::artifact::hex;
 
 /// Ends that wait for their report.
 const WAITING: usize = 64;

@@ -126,17 +126,14 @@ fn copy_measured(from: &mut File, to: &mut File, name: &str) -> Result<Sha, Erro
     Ok(digest.finalize().into())
 }
 
-/// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::File;
     use std::io::{Read, Write};
 
-    use super::{Sealed, hex};
+    use hotcell_package::hex;
+
+    use super::Sealed;
     use crate::places::tests_support::Folder;
 
     #[test]

@@ -57,7 +57,7 @@ pub(crate) struct Fingerprint {
 
 impl std::fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}{}", artifact::hex(&self.manifest), artifact::hex(&self.artifact))
+        write!(f, "{}{}", hotcell_package::hex(&self.manifest), hotcell_package::hex(&self.artifact))
     }
 }
 

@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::Path;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use hotcell_package::{hex, unhex};
 use hotcell_policy::render;
 use hotcell_protocol::launch::build_id;
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,6 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
-use crate::package::artifact::hex;
 use crate::prepare::Prepared;
 use crate::secret;
 use crate::worker::Sight;
@@ -185,21 +185,12 @@ pub(crate) fn key(state: &Path) -> Result<SigningKey, Error> {
     secret::key(state, KEY).map(|bytes| SigningKey::from_bytes(&bytes)).map_err(failed)
 }
 
-fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits: Option<Vec<u8>> =
-        text.chars().map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
-    let digits = digits.filter(|digits| digits.len() == 2 * N)?;
-    let bytes: Vec<u8> =
-        digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
-    bytes.try_into().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use ed25519_dalek::{Signer, SigningKey};
     use serde_json::value::to_raw_value;
 
-    use super::{Receipt, ReceiptError, hex, signed, unhex};
+    use super::{Receipt, ReceiptError, hex, signed};
 
     fn receipt(text: &str) -> Receipt {
         let key = SigningKey::from_bytes(&[7; 32]);
@@ -239,14 +230,6 @@ mod tests {
         let huge = format!("{honest}{}", " ".repeat(2 << 20));
         for text in ["", "{}", "[]", &honest[1..], &more, &twice, &short, &huge] {
             assert!(matches!(Receipt::verify(text, &key), Err(ReceiptError::Malformed(_))), "{text:.80}");
-        }
-    }
-
-    #[test]
-    fn hexadecimal_digits_are_read_back() {
-        assert_eq!(unhex::<3>("00fFa1"), Some([0, 255, 0xa1]));
-        for wrong in ["", "00fFa", "00fFa1a1", "00fFag", "+0fFa1"] {
-            assert_eq!(unhex::<3>(wrong), None, "{wrong}");
         }
     }
 }
