@@ -34,37 +34,40 @@ pub(crate) struct Arguments {
     pub(crate) action: Action,
 }
 
+/// What the options of every subcommand stand under, apart from its own.
+const GLOBAL: &str = "Options of every command";
+
 /// Options of every subcommand.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Folder of hotcell-launcher and its siblings [default: beside this command, then ../libexec/hotcell]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR")]
     pub(crate) worker_dir: Option<PathBuf>,
     /// Folder for plugin data [default: /var/lib/hotcell, or ~/.local/state/hotcell]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
     /// Registry of plugin uids, for root; hosts with different ones may give two plugins one uid
     /// [default: /var/lib/hotcell/uids]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR")]
     pub(crate) uid_registry: Option<PathBuf>,
     /// A cgroup v2 without processes in which workers get groups of their own, for profiles with `cgroups` [default: this
     /// process's own groups, where they can be used]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR")]
     pub(crate) cgroup: Option<PathBuf>,
     /// Folder for compiled wasm [default: /var/cache/hotcell, or ~/.cache/hotcell]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
     /// An additional profile (TOML); a manifest may name it by its file name
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     pub(crate) profile: Vec<PathBuf>,
     /// Load only what a trusted key has signed; see `hotcell trust`
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) require_signatures: bool,
     /// Take a signed version though a newer one was seen
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) allow_downgrade: bool,
     /// Less on standard error: no log lines of the plugin
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub(crate) quiet: bool,
 }
 
@@ -80,7 +83,7 @@ pub(crate) enum Action {
     Reload(Reload),
     /// Print the effective plan: everything that a plugin may do here, and why
     Plan(Plan),
-    /// Make, sign, check, install plugins
+    /// Create, build, test, sign, audit and install plugins
     Plugin(Plugin),
     /// Whose signatures count here
     #[command(after_help = TRUST)]
