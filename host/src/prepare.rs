@@ -123,7 +123,8 @@ pub(crate) async fn prepare(
     let Package { manifest, folder, bare, manifest_digest, .. } = package;
     let digest = artifact.digest;
     let profile = find_profile(manifest.profile().as_str(), &shared.gate.profiles)?;
-    shared.refuse_by_audit(folder.as_deref(), &manifest, &profile, &artifact).await?;
+    let loaded = Fingerprint { manifest: manifest_digest, artifact: digest };
+    shared.refuse_by_audit(folder.as_deref(), &manifest, &profile, loaded).await?;
     let native = manifest.runtime() == Some(Runtime::Native);
     let Measured { manifest, plan, artifact, description } = if native {
         let plan = plan.ok_or(hotcell_policy::PolicyError::RuntimeUnknown)?;

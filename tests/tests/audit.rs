@@ -164,6 +164,14 @@ async fn a_profile_can_have_findings_refuse_a_load_and_a_reload() {
     assert!(error.to_string().contains("secret"), "{error}");
     std::fs::remove_file(path.join("id_rsa")).expect("writable");
     plugin.reload().await.expect("control");
+    // Another manifest of the folder asks for what the audited one does not.
+    std::fs::copy(path.join("manifest.json"), path.join("other.json")).expect("writable");
+    host.load(path.join("manifest.json")).await.expect("control: the manifest by its name");
+    let text = std::fs::read_to_string(path.join("other.json")).expect("readable");
+    std::fs::write(path.join("other.json"), text.replace("\"name\":\"audited\"", "\"name\":\"other\""))
+        .expect("writable");
+    let error = host.load(path.join("other.json")).await.expect_err("it was not audited");
+    assert!(error.class() == Class::Refused && error.to_string().contains("not what is loaded"), "{error}");
     host.shutdown().await;
 }
 

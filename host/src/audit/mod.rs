@@ -15,11 +15,13 @@ use hotcell_policy::{AuditLimit, Manifest, Profile};
 use hotcell_protocol::Runtime;
 use hotcell_protocol::compile::{EXAMINE, LibraryFacts};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use crate::class::Class;
 use crate::compile::{Question, blocking};
 use crate::error::Error;
 use crate::host::{Host, Shared};
+use crate::package::Fingerprint;
 use crate::package::artifact::Sealed;
 use crate::text::escape;
 use crate::violation::Severity;
@@ -107,7 +109,7 @@ impl Shared {
         folder: Option<&Path>,
         manifest: &Manifest,
         profile: &Profile,
-        artifact: &Sealed,
+        loaded: Fingerprint,
     ) -> Result<(), Error> {
         let Some(limit) = profile.audit() else { return Ok(()) };
         let subject = format!("{} {}", manifest.id(), manifest.version());
@@ -116,9 +118,12 @@ impl Shared {
             return Err(refused("its profile wants an audit, which takes a package".to_owned()));
         };
         let (audit, contents) = self.audit(folder).await?;
-        let measured = contents.listing.get(manifest.artifact()).map(|(digest, _)| *digest);
-        if measured != Some(artifact.digest) {
-            return Err(refused("it changed while it was audited; try again".to_owned()));
+        // What was audited has to be what is loaded: nothing changed meanwhile, and no other manifest was named.
+        let artifact = contents.listing.get(manifest.artifact()).map(|(digest, _)| *digest);
+        let audited = Sha256::digest(&contents.manifest).into();
+        if artifact.map(|artifact| Fingerprint { manifest: audited, artifact }) != Some(loaded) {
+            let what = "what its profile wants audited is not what is loaded: it changed meanwhile, or its manifest is not manifest.json";
+            return Err(refused(what.to_owned()));
         }
         let limit = match limit {
             AuditLimit::Low => Severity::Low,

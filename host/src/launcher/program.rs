@@ -7,15 +7,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::error::Error;
+use crate::places::is_only_ours;
 
 /// The launcher's file name.
 const LAUNCHER: &str = "hotcell-launcher";
 
 /// The programs that it executes, in the same folder.
 const WORKERS: [&str; 2] = ["hotcell-worker", "hotcell-compiler"];
-
-/// Write permission for group and others.
-const FOREIGN_WRITE: u32 = 0o022;
 
 /// A folder with hotcell's programs, checked.
 #[derive(Debug)]
@@ -63,8 +61,7 @@ fn open_checked(path: &Path) -> Result<File, Error> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = File::from(openat(CWD, path, flags, Mode::empty()).map_err(|errno| subject(errno.into()))?);
     let facts = file.metadata().map_err(subject)?;
-    let me = rustix::process::geteuid().as_raw();
-    if !facts.is_file() || (facts.uid() != 0 && facts.uid() != me) || facts.mode() & FOREIGN_WRITE != 0 {
+    if !facts.is_file() || !is_only_ours(&facts) {
         return Err(Error::launch(format!(
             "{} is not a file that only root or this user can write (owner {}, mode {:o})",
             path.display(),

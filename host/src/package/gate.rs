@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -16,6 +16,7 @@ use super::survey::{feed, survey};
 use super::{BareUse, MANIFEST, Package, find_profile};
 use crate::class::Class;
 use crate::error::Error;
+use crate::places::is_only_ours;
 
 /// How packages end.
 pub(super) const EXTENSION: &str = "lbplugin";
@@ -25,9 +26,6 @@ const INSTALLED: &str = "@";
 
 /// The file of the trust store, in the state folder.
 pub(super) const TRUST: &str = "trust.json";
-
-/// Write permission for group and others.
-const FOREIGN_WRITE: u32 = 0o022;
 
 /// What decides.
 #[derive(Debug)]
@@ -172,8 +170,7 @@ impl Gate {
             other => other.map_err(failed)?,
         };
         let facts = file.metadata().map_err(failed)?;
-        let me = rustix::process::geteuid().as_raw();
-        if (facts.uid() != me && facts.uid() != 0) || facts.mode() & FOREIGN_WRITE != 0 {
+        if !is_only_ours(&facts) {
             let what = "the trust store must be a file that only root or this user can write";
             return Err(failed(std::io::Error::new(std::io::ErrorKind::PermissionDenied, what)));
         }

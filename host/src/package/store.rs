@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use hotcell_package::{Contents, Digest, SIGNATURES, hex, unhex};
@@ -16,7 +16,7 @@ use sha2::Digest as _;
 
 use super::survey::survey;
 use crate::error::Error;
-use crate::places::passage;
+use crate::places::{is_only_ours, passage};
 use crate::random;
 
 /// Its folder in the state folder.
@@ -24,9 +24,6 @@ const FOLDER: &str = "packages";
 
 /// How the name of a package begins that is not whole yet.
 const NEW: &str = ".new-";
-
-/// Write permission for group and others.
-const FOREIGN_WRITE: u32 = 0o022;
 
 /// Gets the files of a package in pieces; the first of each is empty.
 pub(super) type Take<'t> = dyn FnMut(&PackagePath, &[u8]) -> std::io::Result<()> + 't;
@@ -146,12 +143,10 @@ impl Store {
 
     /// Nothing is loaded from where anybody else can write.
     fn check_owner(&self) -> Result<(), Error> {
-        let me = rustix::process::geteuid().as_raw();
         for folder in [&self.state, &self.folder] {
             let facts = std::fs::symlink_metadata(folder)
                 .map_err(|source| Error::io(format!("inspect {}", folder.display()), source))?;
-            let owned = facts.uid() == me || facts.uid() == 0;
-            if !facts.is_dir() || !owned || facts.mode() & FOREIGN_WRITE != 0 {
+            if !facts.is_dir() || !is_only_ours(&facts) {
                 let what = "packages are kept only in a folder that nobody but root and this user can write";
                 return Err(Error::malformed(folder.display().to_string(), what));
             }

@@ -9,7 +9,7 @@ mod sweep;
 pub(crate) mod tests_support;
 mod usage;
 
-use std::fs::{DirBuilder, Permissions};
+use std::fs::{DirBuilder, Metadata, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -108,6 +108,14 @@ fn uses(orders: &Orders, place: Place) -> bool {
 fn text(path: &Path) -> Result<String, Error> {
     let text = path.to_str().map(str::to_owned);
     text.ok_or_else(|| Error::malformed(path.display().to_string(), "its path is not UTF-8"))
+}
+
+/// Whether only root or this user can write what these are the facts of.
+pub(crate) fn is_only_ours(facts: &Metadata) -> bool {
+    /// Write permission for group and others.
+    const FOREIGN_WRITE: u32 = 0o022;
+    let me = rustix::process::geteuid().as_raw();
+    (facts.uid() == 0 || facts.uid() == me) && facts.mode() & FOREIGN_WRITE == 0
 }
 
 /// A folder that workers pass through.
