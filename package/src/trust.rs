@@ -238,7 +238,8 @@ impl TrustStore {
         self.keys.len() < before
     }
 
-    /// Revokes a key, whether it is known or not: what it signed does not count, even beside other signatures of its own.
+    /// Revokes a key, whether it is known or not: what it signed does not count; another key's signature
+    /// of the same package may.
     pub fn revoke_key(&mut self, key: KeyId, why: &str) {
         match self.keys.iter_mut().find(|known| known.key == key) {
             Some(known) => known.revoked = Some(why.to_owned()),
