@@ -10,21 +10,6 @@ use serde_json::json;
 
 mod common;
 
-/// The grants of the test's profile, below a folder that the test names.
-const GRANTS: &str = r#"
-[[file]]
-path   = "FOLDER/granted"
-access = "read"
-why    = "The test's."
-
-[[file]]
-path   = "${data}"
-access = "write"
-create = true
-delete = true
-why    = "The test's."
-"#;
-
 const O_CREATE: u32 = 0x80042;
 
 struct Filer {
@@ -36,31 +21,9 @@ struct Filer {
 impl Filer {
     async fn new(disk: &str) -> Filer {
         let folders = Folders::new();
-        for folder in ["granted", "beside"] {
-            std::fs::create_dir(folders.join(folder)).expect("the folder is new");
-            std::fs::write(folders.join(folder).join("text"), folder).expect("writable");
-        }
-        let base = folders.join("granted").parent().expect("it has one").display().to_string();
-        let replaced = [
-            (
-                "\"native-load\"]",
-                "\"native-load\", \"files-read\", \"files-write\", \"files-create\", \"files-delete\"]",
-            ),
-            ("landlock = 1", "landlock = 3"),
-            ("file-size   = \"0 B\"", "file-size   = \"1 MiB\""),
-            ("disk        = \"0 B\"", disk),
-        ];
-        let grants = GRANTS.replace("FOLDER", &base);
-        let profile = common::profile("native-strict", "native-files", &replaced, &grants);
+        let profile = common::native_files(&folders, disk);
         let host = fixture::host(&folders).profile(profile).build().await.expect("a host starts");
-        let more = json!({
-            "security_policy": { "profile": "native-files" },
-            "permissions": { "filesystem": {
-                "read_paths": [format!("{base}/granted")],
-                "write_paths": ["${data}"], "create_files": true, "delete_files": true,
-            } },
-        });
-        let path = common::native(&folders, "filer", "crash-lab/native/crash_lab.so", more);
+        let path = common::filer(&folders);
         let plugin = host.load(path).await.unwrap_or_else(|error| panic!("{error}"));
         Filer { host, folders, plugin }
     }
@@ -115,7 +78,7 @@ fn must_be_full(error: &CallError) {
 
 #[tokio::test]
 async fn a_granted_path_is_read_and_the_one_beside_it_is_not() {
-    let filer = Filer::new("disk        = \"1 MiB\"").await;
+    let filer = Filer::new("1 MiB").await;
     let granted = filer.read(&filer.folders.join("granted/text")).await;
     assert_eq!(granted.expect("it is granted"), b"granted");
     for outside in ["beside/text", "granted/../beside/text"] {
@@ -133,7 +96,7 @@ async fn a_granted_path_is_read_and_the_one_beside_it_is_not() {
 
 #[tokio::test]
 async fn large_files_end_a_worker_that_holds_more_than_its_disk() {
-    let filer = Filer::new("disk        = \"2 MiB\"").await;
+    let filer = Filer::new("2 MiB").await;
     must_be_full(&filer.fill(32 * 1024).await);
     // It is still full: whoever starts next is ended, too, until somebody makes room.
     must_be_full(&filer.fill(0).await);
@@ -153,14 +116,14 @@ async fn large_files_end_a_worker_that_holds_more_than_its_disk() {
 
 #[tokio::test]
 async fn many_empty_files_are_bounded_by_the_disk_too() {
-    let filer = Filer::new("disk        = \"256 KiB\"").await;
+    let filer = Filer::new("256 KiB").await;
     must_be_full(&filer.fill(0).await);
     filer.finish().await;
 }
 
 #[tokio::test]
 async fn a_file_ends_at_its_largest_size() {
-    let filer = Filer::new("disk        = \"8 MiB\"").await;
+    let filer = Filer::new("8 MiB").await;
     let path = filer.data().join("file");
     let script = |at: u64| {
         let open = format!("{} -100 s:{} {O_CREATE} 0x180", libc::SYS_openat, path.display());

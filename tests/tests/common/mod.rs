@@ -126,3 +126,54 @@ pub(crate) fn profile(
     let profile = hotcell::policy::Profile::parse(&format!("{name}.toml"), &format!("{text}{more}"));
     profile.unwrap_or_else(|error| panic!("{error}"))
 }
+
+/// The grants of [`native_files`], below a folder of the test.
+const GRANTS: &str = r#"
+[[file]]
+path   = "FOLDER/granted"
+access = "read"
+why    = "The test's."
+
+[[file]]
+path   = "${data}"
+access = "write"
+create = true
+delete = true
+why    = "The test's."
+"#;
+
+/// A profile for [`filer`]: `granted/` can be read, `beside/` cannot, and the plugin's own folder is its own.
+pub(crate) fn native_files(folders: &Folders, disk: &str) -> hotcell::policy::Profile {
+    for folder in ["granted", "beside"] {
+        std::fs::create_dir(folders.join(folder)).expect("the folder is new");
+        std::fs::write(folders.join(folder).join("text"), folder).expect("writable");
+    }
+    let disk = format!("disk        = \"{disk}\"");
+    let replaced = [
+        (
+            "\"native-load\"]",
+            "\"native-load\", \"files-read\", \"files-write\", \"files-create\", \"files-delete\"]",
+        ),
+        ("landlock = 1", "landlock = 3"),
+        ("file-size   = \"0 B\"", "file-size   = \"1 MiB\""),
+        ("disk        = \"0 B\"", disk.as_str()),
+    ];
+    let grants = GRANTS.replace("FOLDER", &base(folders));
+    profile("native-strict", "native-files", &replaced, &grants)
+}
+
+/// The crash lab, as a plugin that is granted all that [`native_files`] has.
+pub(crate) fn filer(folders: &Folders) -> std::path::PathBuf {
+    let more = serde_json::json!({
+        "security_policy": { "profile": "native-files" },
+        "permissions": { "filesystem": {
+            "read_paths": [format!("{}/granted", base(folders))],
+            "write_paths": ["${data}"], "create_files": true, "delete_files": true,
+        } },
+    });
+    native(folders, "filer", "crash-lab/native/crash_lab.so", more)
+}
+
+fn base(folders: &Folders) -> String {
+    folders.join("").display().to_string().trim_end_matches('/').to_owned()
+}
