@@ -48,6 +48,8 @@ pub struct FileGrant {
     pub create: bool,
     /// Deleting files and folders.
     pub delete: bool,
+    /// A command sees it as `/`.
+    pub is_root: bool,
     pub(crate) source: String,
 }
 
@@ -81,6 +83,7 @@ impl FileGrant {
             access: rule.access,
             create: rule.create,
             delete: rule.delete,
+            is_root: false,
             source: file_source(rule),
         }
     }
@@ -235,11 +238,21 @@ fn files(manifest: &Manifest, profile: &Profile, runtime: Runtime) -> Result<Vec
             access,
             create: writing && requests.create_files,
             delete: writing && requests.delete_files,
+            is_root: false,
             source: String::new(),
         };
         grants.push(cover(manifest, profile, wanted, path.line)?);
     }
-    Ok(merged(grants))
+    let mut grants = merged(grants);
+    if let Some(root) = &requests.root {
+        if runtime != Runtime::Command {
+            let advice = "only a command has its paths from the runtime; leave it out".to_owned();
+            let key = "permissions.filesystem.root".to_owned();
+            return Err(PolicyError::NotBuilt { key, place: place(manifest, root.line), advice });
+        }
+        grants.iter_mut().filter(|grant| grant.path == root.value).for_each(|grant| grant.is_root = true);
+    }
+    Ok(grants)
 }
 
 /// The request with the grant that covers it.

@@ -64,6 +64,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("a path twice", "[\"${plugin}\"]", "[\"${plugin}\", \"${plugin}\"]"),
     ("writing into the package", "${data}/out", "${plugin}/out"),
     ("creating without writing", "\"write_paths\": [\"${data}/out\"], ", ""),
+    ("a root that is not asked for", "\"create_files\": true", "\"root\": \"${scratch}\""),
     ("a file size without a unit", "\"create_files\": true", "\"max_file_size\": \"12\""),
     ("a negative file size", "\"create_files\": true", "\"max_file_size\": -1"),
     ("a file size with a fraction", "\"create_files\": true", "\"max_file_size\": 1.5"),

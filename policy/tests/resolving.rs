@@ -243,6 +243,21 @@ fn some_paths_are_refused_although_they_are_granted() {
 }
 
 #[test]
+fn the_root_of_a_command_is_one_of_its_paths_and_a_library_has_none() {
+    let files =
+        r#""filesystem": {"read_paths": ["${plugin}"], "write_paths": ["${data}"], "root": "${data}"}"#;
+    let policy = resolve(&command(files), &shipped("wasi-command")).expect("is covered");
+    let guests = policy.files().iter().map(|file| (file.path.to_string(), file.is_root));
+    assert_eq!(guests.collect::<Vec<_>>(), [("${plugin}".to_owned(), false), ("${data}".to_owned(), true)]);
+    let native = manifest("dylib", &format!("\"permissions\": {{{files}}}"));
+    let text = std::fs::read_to_string("../sandbox-profiles/wasi-command.toml").expect("it ships");
+    let text = text.replace("runtime = \"command\"", "runtime = [\"native\", \"command\"]");
+    let profile = Profile::parse("both.toml", &text).unwrap_or_else(|error| panic!("{error}"));
+    let error = error_of(resolve(&native, &profile));
+    assert!(matches!(&error, PolicyError::NotBuilt { key, .. } if key.ends_with("root")), "{error}");
+}
+
+#[test]
 fn files_for_a_wasm_library_are_not_built() {
     let asking =
         manifest("wasm", r#""runtime": "core", "permissions": {"filesystem": {"read_paths": ["${data}"]}}"#);

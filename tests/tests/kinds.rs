@@ -115,8 +115,7 @@ fn a_failure_of_the_run_itself_is_120_and_its_code() {
 #[test]
 fn a_command_reads_the_files_that_are_granted_and_no_other() {
     let granted = Command::new(json!({ "filesystem": { "read_paths": ["${plugin}/texts"] } }));
-    let said = granted.run(&["texts/poem.txt"]);
-    let said = if said.code == Some(0) { said } else { granted.run(&["/plugin/texts/poem.txt"]) };
+    let said = granted.run(&["/plugin/texts/poem.txt"]);
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.out.contains('3'), "{said:?}");
     for path in ["/etc/passwd", "texts/../manifest.json", "/plugin/manifest.json", "../../etc/passwd"] {
@@ -124,6 +123,21 @@ fn a_command_reads_the_files_that_are_granted_and_no_other() {
     }
     let control = Command::new(json!({}));
     assert_eq!(control.run(&["/plugin/texts/poem.txt"]).code, Some(1), "control: without the grant");
+}
+
+#[test]
+fn a_command_sees_one_granted_folder_as_its_root() {
+    let files = json!({ "filesystem": { "read_paths": ["${plugin}/texts"], "root": "${plugin}/texts" } });
+    let rooted = Command::new(files);
+    for path in ["poem.txt", "/poem.txt", "./poem.txt"] {
+        let said = rooted.run(&[path]);
+        assert_eq!(said.code, Some(0), "{path}: {said:?}");
+    }
+    for path in ["../manifest.json", "/../manifest.json", "/etc/passwd", "/plugin/texts/poem.txt"] {
+        assert_eq!(rooted.run(&[path]).code, Some(1), "{path}");
+    }
+    let control = Command::new(json!({ "filesystem": { "read_paths": ["${plugin}/texts"] } }));
+    assert_eq!(control.run(&["poem.txt"]).code, Some(1), "control: without a root");
 }
 
 #[test]

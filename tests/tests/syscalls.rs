@@ -141,6 +141,12 @@ const RULES: &[(&str, Script, Outcome, &[Script])] = &[
     ),
     ("pwrite64", "openat -100 s:DATA/text 0x80001\npwrite64 $1 s:text 4 0", Works, &[]),
     ("pwritev", "openat -100 s:DATA/text 0x80001\npwritev $1 z:16 0 0", Works, &[]),
+    (
+        "pwritev2(flags & 0xffffffef == 0x0)",
+        "openat -100 s:DATA/text 0x80001\npwritev2 $1 z:16 0 0 0 0x10",
+        Works,
+        &["openat -100 s:DATA/text 0x80001\npwritev2 $1 z:16 0 0 0 0x2"],
+    ),
     ("ftruncate", "openat -100 s:DATA/text 0x80001\nftruncate $1 4", Works, &[]),
     ("truncate", "truncate s:DATA/text 4", Works, &[]),
     ("fsync", "openat -100 s:DATA/text 0x80001\nfsync $1", Works, &[]),

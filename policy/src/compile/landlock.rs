@@ -116,7 +116,7 @@ fn file_order(file: &FileGrant) -> FileOrder {
     FileOrder {
         place: file.path.place(),
         path: file.path.path().to_owned(),
-        guest: file.path.guest(),
+        guest: if file.is_root { "/".to_owned() } else { file.path.guest() },
         access: file.access,
         create: file.create,
         delete: file.delete,

@@ -123,6 +123,12 @@ pub(crate) const KEYS: &[Key] = &[
     key("permissions.filesystem.write_paths", List, NOTHING, "files to read and write"),
     key("permissions.filesystem.write_paths[]", GRANT_PATH, Required, "as above; never `${plugin}`"),
     key(
+        "permissions.filesystem.root",
+        GRANT_PATH,
+        NOTHING,
+        "the folder, one of these paths, that a command sees as `/`, and in which its relative paths are",
+    ),
+    key(
         "permissions.filesystem.create_files",
         Flag,
         Else("`false`"),

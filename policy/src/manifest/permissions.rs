@@ -20,6 +20,8 @@ pub(crate) struct Located<T> {
 pub(crate) struct Requests {
     pub(crate) read_paths: Vec<Located<GrantPath>>,
     pub(crate) write_paths: Vec<Located<GrantPath>>,
+    /// What a command sees as `/`.
+    pub(crate) root: Option<Located<GrantPath>>,
     pub(crate) create_files: bool,
     pub(crate) delete_files: bool,
     pub(crate) max_file_size: Option<Located<u64>>,
@@ -112,6 +114,15 @@ fn read_filesystem(field: &Field<'_>, requests: &mut Requests) -> Result<(), Par
     }
     if paths.map(|path| path.value.path().len()).sum::<usize>() > PATHS_BYTES_MAX {
         return Err(field.error(format!("the paths have more than {PATHS_BYTES_MAX} bytes together")));
+    }
+    if let Some(root) = fields.optional("root") {
+        let value: GrantPath = root.parsed()?;
+        let mut paths = requests.read_paths.iter().chain(&requests.write_paths);
+        if !paths.any(|path| path.value == value) {
+            let message = format!("`{value}` is none of the paths that the plugin asks for");
+            return Err(root.error(message).with_help("name it in `read_paths` or `write_paths`, too"));
+        }
+        requests.root = Some(Located { value, line: root.line() });
     }
     for (key, wanted) in
         [("create_files", &mut requests.create_files), ("delete_files", &mut requests.delete_files)]

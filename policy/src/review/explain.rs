@@ -417,6 +417,7 @@ fn path_access(profile: &Profile, runtime: Runtime, path: &GrantPath, access: Ac
         access: if access == Access::Read { FileAccess::Read } else { FileAccess::Write },
         create: access == Access::Create,
         delete: access == Access::Delete,
+        is_root: false,
         source: String::new(),
     };
     let grounds: Vec<Ground> = profile
