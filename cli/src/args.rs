@@ -151,6 +151,9 @@ const PLUGIN: &str = "An .lbplugin file, a folder with manifest.json, @ID of an 
 pub(crate) struct Run {
     #[arg(help = PLUGIN)]
     pub(crate) plugin: PathBuf,
+    /// A variable of the command's environment, which is empty otherwise
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    pub(crate) env: Vec<(String, String)>,
     /// The command's own arguments
     #[arg(last = true)]
     pub(crate) arguments: Vec<String>,
@@ -267,6 +270,14 @@ pub(crate) struct Doctor {
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Reads `NAME=VALUE`.
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
 }
 
 /// Reads `500ms`, `10s`, `5m`; a bare number is seconds.

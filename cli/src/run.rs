@@ -68,7 +68,7 @@ async fn perform(
     arguments: Run,
     violations: &mut Vec<Violation>,
 ) -> Result<i32, (Outcome, Option<Exit>)> {
-    let Run { plugin, arguments, timeout, .. } = arguments;
+    let Run { plugin, env, arguments, timeout, .. } = arguments;
     let host = host::build(global).await.map_err(without_exit)?;
     let mut events = host.events();
     let plugin = host
@@ -88,6 +88,7 @@ async fn perform(
         stderr: Some(Box::new(tokio::io::stderr())),
     };
     let mut command = plugin.command().arguments(arguments).io(io);
+    command = env.into_iter().fold(command, |command, (name, value)| command.env(name, value));
     if let Some(deadline) = timeout {
         command = command.deadline(deadline);
     }

@@ -23,8 +23,8 @@ pub use compile::{CompileFailure, CompileRequest, Description, FailureKind};
 pub use evidence::{Evidence, Failure, Refusal, Statement, Step};
 pub use launch::{FromLauncher, Image, ToLauncher, Usage, WaitStatus, WorkerId};
 pub use message::{
-    AnswerStatus, CallId, Envelope, FromWorker, Generation, ReplyStatus, Start, ToWorker, ToWorkerRef,
-    TrapKind, hook,
+    AnswerStatus, CallId, CommandLine, Envelope, FromWorker, Generation, ReplyStatus, Start, ToWorker,
+    ToWorkerRef, TrapKind, hook,
 };
 pub use orders::{
     FileAccess, FileOrder, Filter, Filters, Instruction, Landlock, Launch, Limits, Namespace, Orders,

@@ -41,12 +41,21 @@ pub struct Start {
     pub places: Vec<(Place, String)>,
     /// uid and gid to switch to, where the orders ask for it.
     pub identity: Option<(u32, u32)>,
-    /// Arguments of a command, program name first.
-    pub arguments: Vec<String>,
+    /// What a command is run with.
+    pub command: CommandLine,
     /// The manifest's `config`, as JSON text.
     pub config: Option<String>,
     /// How long the worker looks for work before it sleeps, in microseconds.
     pub spin_us: u32,
+}
+
+/// Arguments and environment of a command.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandLine {
+    /// Program name first.
+    pub arguments: Vec<String>,
+    /// Names and values.
+    pub environment: Vec<(String, String)>,
 }
 
 /// Host to worker.

@@ -104,6 +104,36 @@ fn a_command_gets_stdin_and_arguments_and_its_exit_code_is_passed_through() {
     assert!(!said.err.is_empty(), "{said:?}");
 }
 
+/// Exits with the number of its variables, and ten times the bytes that they take.
+const VARIABLES: &str = r#"(module
+    (import "wasi_snapshot_preview1" "environ_sizes_get" (func $sizes (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1)
+    (func (export "_start")
+        (drop (call $sizes (i32.const 0) (i32.const 4)))
+        (call $exit (i32.add
+            (i32.load (i32.const 0))
+            (i32.mul (i32.const 10) (i32.load (i32.const 4)))))))"#;
+
+#[test]
+fn a_command_has_the_variables_that_it_is_given_and_no_other() {
+    let folders = Folders::new();
+    let path = folders.join("variables.wat");
+    fs::write(&path, VARIABLES).expect("writable");
+    let run = |variables: &[&str]| {
+        let mut command = command::command(&folders);
+        command.env("HOTCELL_CANARY", "sings").arg("run").arg(&path);
+        variables.iter().for_each(|variable| _ = command.args(["--env", variable]));
+        command::run(&mut command)
+    };
+    assert_eq!(run(&[]).code, Some(0), "nothing of the host's own");
+    // Each with its end: `A=1` and `B=` with a zero byte.
+    assert_eq!(run(&["A=1", "B="]).code, Some(2 + 10 * 7));
+    for wrong in ["A", "=1"] {
+        assert_eq!(run(&[wrong]).code, Some(2), "{wrong}");
+    }
+}
+
 #[test]
 fn a_failure_of_the_run_itself_is_120_and_its_code() {
     let library = command::hotcell(&[Path::new("run"), &package("counter")]);

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use hotcell_checks::CHECKS;
 use hotcell_protocol::crash::{Analysis, AnalyzeRequest, Frame, Module, PLUGIN};
 use hotcell_protocol::{
-    AnswerStatus, CallId, CompileFailure, CompileRequest, Description, Envelope, Failure, FailureKind,
-    FileAccess, FileOrder, Filter, Filters, FromLauncher, FromWorker, Generation, Image, Instruction,
-    Landlock, Launch, Limits, Namespace, Orders, PathRule, Place, Refusal, ReplyStatus, Resource, Rlimit,
-    Runtime, Start, Statement, Step, ToLauncher, ToWorker, TrapKind, Usage, WaitStatus, WorkerId, codec,
+    AnswerStatus, CallId, CommandLine, CompileFailure, CompileRequest, Description, Envelope, Failure,
+    FailureKind, FileAccess, FileOrder, Filter, Filters, FromLauncher, FromWorker, Generation, Image,
+    Instruction, Landlock, Launch, Limits, Namespace, Orders, PathRule, Place, Refusal, ReplyStatus,
+    Resource, Rlimit, Runtime, Start, Statement, Step, ToLauncher, ToWorker, TrapKind, Usage, WaitStatus,
+    WorkerId, codec,
 };
 use serde::Serialize;
 
@@ -133,7 +134,10 @@ fn start(runtime: Runtime, filters: Filters) -> Start {
         orders: orders(runtime, filters),
         places: vec![(Place::Plugin, "/srv/plugin".to_owned()), (Place::Scratch, "/srv/scratch".to_owned())],
         identity: Some((64_000, 64_000)),
-        arguments: vec!["wordcount".to_owned(), "--json".to_owned()],
+        command: CommandLine {
+            arguments: vec!["wordcount".to_owned(), "--json".to_owned()],
+            environment: vec![("LANG".to_owned(), "C".to_owned())],
+        },
         config: Some("{\"size\":64}".to_owned()),
         spin_us: 50,
     }

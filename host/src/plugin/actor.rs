@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use hotcell_policy::RestartMode;
-use hotcell_protocol::Evidence;
 use hotcell_protocol::ReplyStatus;
+use hotcell_protocol::{CommandLine, Evidence};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -214,13 +214,14 @@ impl Actor {
             // The state is read while the worker starts.
             let common = self.common.clone();
             let newest = newest(&common, self.seat);
-            let (worker, kept) = tokio::join!(self.start(version, Vec::new(), CommandIo::default()), newest);
+            let (worker, kept) =
+                tokio::join!(self.start(version, CommandLine::default(), CommandIo::default()), newest);
             let Some(kept) = kept? else { return worker };
             if let Some(restored) = restore(&self.common, worker?, version, kept).await {
                 return Ok(restored);
             }
         }
-        self.start(version, Vec::new(), CommandIo::default()).await
+        self.start(version, CommandLine::default(), CommandIo::default()).await
     }
 
     fn take_seat(&mut self, mut worker: Worker, version: &Version) {
@@ -328,12 +329,12 @@ impl Actor {
     /// A command lives for one run.
     async fn begin_command(&mut self) {
         let Some(call) = self.common.exchange.begin_command(self.seat) else { return };
-        let (arguments, io) = call.take_command();
+        let (command, io) = call.take_command();
         let (exchange, seat) = (Arc::clone(&self.common.exchange), self.seat);
         let version = self.common.current.get();
         let started = tokio::select! {
             biased;
-            started = self.start(&version, arguments, io) => started,
+            started = self.start(&version, command, io) => started,
             () = exchange.told_of_trouble(seat) => return,
         };
         match started {
@@ -352,7 +353,7 @@ impl Actor {
     async fn start(
         &mut self,
         version: &Version,
-        arguments: Vec<String>,
+        command: CommandLine,
         io: CommandIo,
     ) -> Result<Worker, Error> {
         let restarts = self.generation > 0;
@@ -361,7 +362,7 @@ impl Actor {
         let started = tokio::select! {
             biased;
             () = closing.said() => return Err(Error::Shutdown),
-            started = bring_up(&self.common, version, arguments, io) => started,
+            started = bring_up(&self.common, version, command, io) => started,
         };
         prepared.spares.replenish();
         let Blueprint { plugin, subject, .. } = prepared.blueprint.as_ref();

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
-use hotcell_protocol::ReplyStatus;
+use hotcell_protocol::{CommandLine, ReplyStatus};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -32,8 +32,8 @@ pub(super) struct Call {
     pub(super) entered: Instant,
     pub(super) deadline: Instant,
     pub(super) chain: Chain,
-    /// Arguments and streams, where a command is run.
-    pub(super) command: Mutex<Option<(Vec<String>, CommandIo)>>,
+    /// Arguments, environment and streams, where a command is run.
+    pub(super) command: Mutex<Option<(CommandLine, CommandIo)>>,
     moves: AtomicU32,
     /// The host's own: a hook, and no call that anybody counts.
     pub(super) is_own: bool,
@@ -95,7 +95,7 @@ impl Call {
         entered: Instant,
         deadline: Instant,
         chain: Chain,
-        command: Option<(Vec<String>, CommandIo)>,
+        command: Option<(CommandLine, CommandIo)>,
     ) -> Call {
         let (input, command) = (Mutex::new(input), Mutex::new(command));
         let (moves, slot) = (AtomicU32::new(0), Mutex::default());
@@ -167,8 +167,8 @@ impl Call {
         }
     }
 
-    /// Arguments and streams of a command, once.
-    pub(super) fn take_command(&self) -> (Vec<String>, CommandIo) {
+    /// Arguments, environment and streams of a command, once.
+    pub(super) fn take_command(&self) -> (CommandLine, CommandIo) {
         self.command.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }
 
@@ -272,19 +272,26 @@ impl<'p> Request<'p> {
 #[must_use = "a command does nothing until it is run"]
 pub struct CommandRequest<'p> {
     plugin: &'p Plugin,
-    arguments: Vec<String>,
+    line: CommandLine,
     io: CommandIo,
     deadline: Option<Duration>,
 }
 
 impl<'p> CommandRequest<'p> {
     pub(super) fn new(plugin: &'p Plugin) -> CommandRequest<'p> {
-        CommandRequest { plugin, arguments: Vec::new(), io: CommandIo::default(), deadline: None }
+        let line = CommandLine { arguments: vec![plugin.name().to_owned()], environment: Vec::new() };
+        CommandRequest { plugin, line, io: CommandIo::default(), deadline: None }
     }
 
     /// Adds arguments, after the plugin's name, which is always the first.
     pub fn arguments(mut self, arguments: impl IntoIterator<Item = impl Into<String>>) -> CommandRequest<'p> {
-        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self.line.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds a variable to the command's environment, which is empty otherwise: nothing of this process's own is there.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> CommandRequest<'p> {
+        self.line.environment.push((name.into(), value.into()));
         self
     }
 
@@ -305,10 +312,13 @@ impl<'p> CommandRequest<'p> {
     /// # Errors
     /// Every way in which it can end without an exit code of its own.
     pub async fn run(self) -> Result<i32, CallError> {
-        let CommandRequest { plugin, arguments, io, deadline } = self;
-        let mut named = vec![plugin.name().to_owned()];
-        named.extend(arguments);
-        match plugin.send(RUN.to_owned(), Vec::new(), deadline, Some((named, io))).await? {
+        let CommandRequest { plugin, line, io, deadline } = self;
+        if let Some((name, _)) =
+            line.environment.iter().find(|(name, _)| name.is_empty() || name.contains('='))
+        {
+            return Err(CallError::BadInput(format!("`{name}` cannot name a variable")));
+        }
+        match plugin.send(RUN.to_owned(), Vec::new(), deadline, Some((line, io))).await? {
             Outcome::Exited(code) => Ok(code),
             Outcome::Reply(..) => Ok(0),
         }
@@ -322,7 +332,7 @@ impl Plugin {
         export: String,
         input: Vec<u8>,
         deadline: Option<Duration>,
-        command: Option<(Vec<String>, CommandIo)>,
+        command: Option<(CommandLine, CommandIo)>,
     ) -> Answered {
         let call = self.prepare(export, input, deadline, command)?;
         self.inner.exchange.enter(&call)?;
@@ -350,7 +360,7 @@ impl Plugin {
         export: String,
         input: Vec<u8>,
         deadline: Option<Duration>,
-        command: Option<(Vec<String>, CommandIo)>,
+        command: Option<(CommandLine, CommandIo)>,
     ) -> Result<Arc<Call>, CallError> {
         let version = self.inner.current.get();
         let limits = &version.prepared.plan.orders.limits;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use hotcell_protocol::{Evidence, Image, hook};
+use hotcell_protocol::{CommandLine, Evidence, Image, hook};
 
 use super::actor::Common;
 use super::errand::{ask, bury, state_input};
@@ -22,10 +22,10 @@ use crate::worker::{Particulars, Worker};
 pub(super) async fn bring_up(
     common: &Common,
     version: &Version,
-    arguments: Vec<String>,
+    command: CommandLine,
     io: CommandIo,
 ) -> Result<(Worker, Evidence), Failed> {
-    let (worker, evidence) = launch(common, version, arguments, io).await?;
+    let (worker, evidence) = launch(common, version, command, io).await?;
     let worker = check_promises(common, version, worker).await?;
     let Some(config) = common.config.get() else { return Ok((worker, evidence)) };
     let asked = ask(common, worker, version, hook::CONFIGURE, config.into_bytes()).await;
@@ -97,7 +97,7 @@ async fn check_promises(common: &Common, version: &Version, worker: Worker) -> R
 async fn launch(
     common: &Common,
     version: &Version,
-    arguments: Vec<String>,
+    command: CommandLine,
     io: CommandIo,
 ) -> Result<(Worker, Evidence), Failed> {
     let Version { prepared, broker, .. } = version;
@@ -108,6 +108,6 @@ async fn launch(
     }
     let generation = prepared.spares.next_generation();
     common.generation.fetch_max(generation, Ordering::Relaxed);
-    let particulars = Particulars { generation, arguments, output: None };
+    let particulars = Particulars { generation, command, output: None };
     start(&common.shared.surroundings, &prepared.blueprint, particulars, io, broker, &chain).await
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hotcell_policy::{Manifest, PluginId};
-use hotcell_protocol::{Runtime, hook};
+use hotcell_protocol::{CommandLine, Runtime, hook};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -379,7 +379,7 @@ impl Steward {
     }
 
     async fn start(&self, version: &Arc<Version>) -> Result<Worker, ReloadError> {
-        let started = bring_up(&self.common, version, Vec::new(), CommandIo::default()).await;
+        let started = bring_up(&self.common, version, CommandLine::default(), CommandIo::default()).await;
         version.prepared.spares.replenish();
         let blueprint = &version.prepared.blueprint;
         let failed = started.map_err(|failed| failed.into_error(&blueprint.plugin, &blueprint.subject));

@@ -186,7 +186,7 @@ pub(super) fn send_orders(
         orders: blueprint.orders.clone(),
         places: places.to_vec(),
         identity: blueprint.identity.map(|identity| (identity.uid, identity.gid)),
-        arguments: std::mem::take(&mut particulars.arguments),
+        command: std::mem::take(&mut particulars.command),
         config: blueprint.config.clone(),
         spin_us: u32::try_from(blueprint.spin.as_micros()).unwrap_or(u32::MAX),
     };
@@ -197,7 +197,9 @@ pub(super) fn send_orders(
     let mut descriptors: Vec<BorrowedFd<'_>> = vec![memory.as_fd(), artifact.as_fd()];
     descriptors.extend(output.as_ref().map(AsFd::as_fd));
     let sent = setup.send_with(&envelope, &descriptors);
-    sent.map_err(|error| Error::launch(format!("failed to send the plan, arguments and config: {error}")))
+    sent.map_err(|error| {
+        Error::launch(format!("failed to send the plan, arguments, environment and config: {error}"))
+    })
 }
 
 fn host(what: &'static str) -> impl FnOnce(std::io::Error) -> StartFault {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hotcell_policy::CgroupLimit;
-use hotcell_protocol::{CallId, Channel, Evidence, Generation, Image, Orders, Runtime, ring};
+use hotcell_protocol::{CallId, Channel, CommandLine, Evidence, Generation, Image, Orders, Runtime, ring};
 use tokio::task::AbortHandle;
 
 use crate::broker::{Answer, Broker};
@@ -93,8 +93,8 @@ pub(crate) struct Surroundings {
 #[derive(Debug, Default)]
 pub(crate) struct Particulars {
     pub(crate) generation: u32,
-    /// Arguments of a command, its name first.
-    pub(crate) arguments: Vec<String>,
+    /// What a command is run with.
+    pub(crate) command: CommandLine,
     /// Takes the compiler's output.
     pub(crate) output: Option<OwnedFd>,
 }

@@ -19,8 +19,6 @@ use tokio::io::{AsyncReadExt, DuplexStream};
 
 /// Tests that fail, by the end of their path, and why.
 const NOT_HERE: &[(&str, &str)] = &[
-    ("assemblyscript/environ_get-multiple-variables", NO_ENVIRONMENT),
-    ("assemblyscript/environ_sizes_get-multiple-variables", NO_ENVIRONMENT),
     ("rust/fd_filestat_set", NO_TIMES),
     ("rust/nofollow_errors", NO_LINKS),
     ("rust/path_exists", NO_LINKS),
@@ -32,7 +30,6 @@ const NOT_HERE: &[(&str, &str)] = &[
     ("rust/symlink_filestat", NO_LINKS),
 ];
 
-const NO_ENVIRONMENT: &str = "a plugin has no environment variables";
 const NO_TIMES: &str = "a plugin may not set the times of files";
 const NO_LINKS: &str = "a plugin may not make links";
 
@@ -51,7 +48,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 #[derive(Debug, Default)]
 struct Specification {
     arguments: Vec<String>,
-    environment: bool,
+    environment: BTreeMap<String, String>,
     root: Option<PathBuf>,
     exit_code: i32,
     output: BTreeMap<&'static str, String>,
@@ -132,9 +129,6 @@ fn name(path: &Path, test: &Path) -> String {
 
 async fn run_one(test: &Path) -> Result<()> {
     let wanted = specification(test)?;
-    if wanted.environment {
-        return Err("it was not started".into());
-    }
     let folders = Folders::new();
     let host = fixture::host(&folders).build().await?;
     let result = drive(&host, &folders, test, &wanted).await;
@@ -158,7 +152,13 @@ async fn drive(host: &Host, folders: &Folders, test: &Path, wanted: &Specificati
     let (mut stderr, far_stderr) = tokio::io::duplex(OUTPUT);
     let io =
         CommandIo { stdin: None, stdout: Some(Box::new(far_stdout)), stderr: Some(Box::new(far_stderr)) };
-    let ended = plugin.command().arguments(wanted.arguments.clone()).io(io).run().await;
+    let command = plugin.command().arguments(wanted.arguments.clone()).io(io);
+    let ended = wanted
+        .environment
+        .iter()
+        .fold(command, |command, (name, value)| command.env(name, value))
+        .run()
+        .await;
     let said = BTreeMap::from([("stdout", text(&mut stdout).await?), ("stderr", text(&mut stderr).await?)]);
     match ended {
         Ok(code) if code == wanted.exit_code => {}
@@ -192,7 +192,7 @@ fn specification(test: &Path) -> Result<Specification> {
     for (key, value) in value.as_object().ok_or("the specification is no table")? {
         match key.as_str() {
             "args" => wanted.arguments = serde_json::from_value(value.clone())?,
-            "env" => wanted.environment = value.as_object().is_some_and(|table| !table.is_empty()),
+            "env" => wanted.environment = serde_json::from_value(value.clone())?,
             "root" => wanted.root = value.as_str().map(|root| path.with_file_name(root)),
             "exit_code" => wanted.exit_code = serde_json::from_value(value.clone())?,
             "stdout" => _ = wanted.output.insert("stdout", serde_json::from_value(value.clone())?),

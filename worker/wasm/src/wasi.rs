@@ -11,7 +11,7 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use crate::stdio::{Output, Stdin};
 
-/// A context with the granted folders, stdout and stderr. No environment, no network.
+/// A context with the granted folders, stdout and stderr. No network.
 pub(crate) fn context(start: &Start) -> Result<WasiCtxBuilder, Failure> {
     let mut builder = WasiCtxBuilder::new();
     // Before any folder: each remembers how it may block.
@@ -26,10 +26,10 @@ pub(crate) fn context(start: &Start) -> Result<WasiCtxBuilder, Failure> {
     Ok(builder)
 }
 
-/// The same for a command: with arguments and stdin.
+/// The same for a command: with arguments, environment and stdin.
 pub(crate) fn command_context(start: &Start) -> Result<WasiCtxBuilder, Failure> {
     let mut builder = context(start)?;
-    builder.args(&start.arguments).stdin(Stdin);
+    builder.args(&start.command.arguments).envs(&start.command.environment).stdin(Stdin);
     Ok(builder)
 }
 
