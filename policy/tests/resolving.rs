@@ -250,7 +250,7 @@ fn the_root_of_a_command_is_one_of_its_paths_and_a_library_has_none() {
     let guests = policy.files().iter().map(|file| (file.path.to_string(), file.is_root));
     assert_eq!(guests.collect::<Vec<_>>(), [("${plugin}".to_owned(), false), ("${data}".to_owned(), true)]);
     let native = manifest("dylib", &format!("\"permissions\": {{{files}}}"));
-    let text = std::fs::read_to_string("../sandbox-profiles/wasi-command.toml").expect("it ships");
+    let text = include_str!("../../sandbox-profiles/wasi-command.toml");
     let text = text.replace("runtime = \"command\"", "runtime = [\"native\", \"command\"]");
     let profile = Profile::parse("both.toml", &text).unwrap_or_else(|error| panic!("{error}"));
     let error = error_of(resolve(&native, &profile));
