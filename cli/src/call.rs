@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::args::{Call, Global};
 use crate::host;
+use crate::interrupt;
 use crate::outcome::{Outcome, name};
 
 /// What `--json` prints.
@@ -51,7 +52,7 @@ pub(crate) async fn call(global: &Global, arguments: Call) -> ExitCode {
     let mut violations = Vec::new();
     let result = tokio::select! {
         result = perform(global, &arguments, &mut violations) => result,
-        _ = tokio::signal::ctrl_c() => Err(interrupted()),
+        () = interrupt::interrupted() => Err(interrupted()),
     };
     if arguments.json {
         return print_envelope(result, violations, began.elapsed(), arguments.raw);

@@ -11,6 +11,7 @@ mod call;
 mod crashes;
 mod doctor;
 mod host;
+mod interrupt;
 mod key;
 mod log;
 mod outcome;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::args::{Global, Run};
 use crate::host;
+use crate::interrupt;
 use crate::outcome::{Outcome, name};
 
 /// Added to the exit code of a failure that is not the command's own.
@@ -35,7 +36,7 @@ pub(crate) async fn run(global: &Global, arguments: Run) -> ExitCode {
     let mut violations = Vec::new();
     let result = tokio::select! {
         result = perform(global, arguments, &mut violations) => result,
-        _ = tokio::signal::ctrl_c() => Err((interrupted(), None)),
+        () = interrupt::interrupted() => Err((interrupted(), None)),
     };
     let duration_ms = began.elapsed().as_secs_f64() * 1000.0;
     let (report, code) = match result {

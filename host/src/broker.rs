@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use hotcell_protocol::AnswerStatus;
 
 use crate::log::Logger;
-use crate::network::{CONNECT, Connector};
+use crate::network::{CONNECT, Connector, RESOLVE};
 use crate::plugin::{PLUGIN_CALL, Peers};
 use crate::reentry;
 
@@ -110,9 +110,11 @@ impl Broker {
         Broker { connector: Some(connector), ..self }
     }
 
-    /// What makes connections, if this host call asks for one. An application's own host call of the name goes before.
+    /// What makes connections, if this host call asks for that. An application's own host call of the name goes before.
     pub(crate) fn connector(&self, name: &str) -> Option<&Connector> {
-        self.connector.as_ref().filter(|_| name == CONNECT && !self.table.contains_key(name))
+        self.connector
+            .as_ref()
+            .filter(|_| [CONNECT, RESOLVE].contains(&name) && !self.table.contains_key(name))
     }
 
     /// Answers a host call. Dropping the future stops the handler.

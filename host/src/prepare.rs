@@ -154,6 +154,7 @@ pub(crate) async fn prepare(
         package: folder,
         config,
         identity,
+        connects: !plan.connects.is_empty(),
         spin: options.waiting.spin(),
         adviser: Some(adviser),
     });

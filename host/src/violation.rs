@@ -205,6 +205,24 @@ impl Adviser {
     }
 }
 
+impl Adviser {
+    /// How severe the refused look-up of a name is, and what would allow it.
+    pub(crate) fn look_up(&self, name: &[u8]) -> (Severity, Vec<String>) {
+        // A name is looked up for connections to it, at whatever port.
+        let address = std::str::from_utf8(name)
+            .ok()
+            .map(|name| format!("{name}:1"))
+            .filter(|it| it.parse::<HostPort>().is_ok());
+        let Some(address) = address else {
+            return (Severity::Medium, vec![format!("{NOTHING}: it is no name")]);
+        };
+        let (severity, remedy) = self.connection(address.as_bytes());
+        let any_port =
+            |line: String| line.replace(&address, &format!("{}PORT", address.trim_end_matches('1')));
+        (severity, remedy.into_iter().map(any_port).collect())
+    }
+}
+
 /// Advice for a profile's author, who must not forget that the manifest has to request what the profile grants.
 fn in_both_files(advice: String) -> String {
     match advice {

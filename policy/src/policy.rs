@@ -5,7 +5,7 @@ use hotcell_protocol::{FileAccess, Launch, Limits, Namespace, Runtime};
 use crate::error::runtime_name;
 use crate::manifest::{Located, Manifest};
 use crate::names::{GrantPath, HostCallName, HostPort};
-use crate::profile::{ConnectRule, FileRule, Profile};
+use crate::profile::{ConnectRule, FileRule, Profile, connection_set};
 use crate::seccomp::SyscallSet;
 use crate::units::Size;
 use crate::{Controller, PolicyError};
@@ -346,11 +346,11 @@ fn connects(
     runtime: Runtime,
 ) -> Result<Vec<(ConnectGrant, String)>, PolicyError> {
     let requests = &manifest.requests.connects;
-    if let Some(first) = requests.first().filter(|_| runtime != Runtime::Native) {
+    if let Some(first) = requests.first().filter(|_| connection_set(runtime).is_none()) {
         return Err(PolicyError::NotBuilt {
             key: "permissions.network.connect".to_owned(),
             place: place(manifest, first.line),
-            advice: format!("a {} plugin has no connections yet; `native` has", runtime_name(runtime)),
+            advice: no_connections(runtime),
         });
     }
     let cover = |wanted: &Located<HostPort>| {
@@ -364,6 +364,12 @@ fn connects(
         })
     };
     requests.iter().map(cover).collect()
+}
+
+/// Why a plugin of this kind has no connections.
+pub(crate) fn no_connections(runtime: Runtime) -> String {
+    let runtime = runtime_name(runtime);
+    format!("a {runtime} plugin has no connections; `native`, `component` and `command` have")
 }
 
 /// The line that would grant an address.

@@ -291,7 +291,7 @@ fn the_same_input_makes_the_same_plan() {
 fn stages(plan: &Plan) -> (Vec<hotcell_protocol::Instruction>, Vec<hotcell_protocol::Instruction>) {
     let bound = |filter| hotcell_policy::for_pid(filter, 77);
     match &plan.orders.filters {
-        Filters::Staged { load, run } => (bound(load), bound(run.as_ref().unwrap_or(load))),
+        Filters::Staged { load, run, .. } => (bound(load), bound(run.as_ref().unwrap_or(load))),
         Filters::Supervised { filter, judge } => (bound(judge), bound(filter)),
     }
 }

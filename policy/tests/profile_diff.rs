@@ -79,7 +79,7 @@ const CASES: &[(&str, &str, &str)] = &[
     (
         "a connection",
         "\"command\", \"native\"]\nlandlock = 3\nnamespaces = [\"ipc\", \"uts\"]\nsyscalls = [\"worker-channel\", \"compute\", \"native-load\", \"wasm-load\", \"seal\", \"wasi-run\", ",
-        "\"native\"]\nconnect = [{ address = \"example.org:443\", why = \"It asks.\" }]\nlandlock = 3\nnamespaces = [\"ipc\", \"uts\"]\nsyscalls = [\"worker-channel\", \"compute\", \"native-load\", ",
+        "\"native\"]\nconnect = [{ address = \"example.org:443\", why = \"It asks.\" }]\nlandlock = 3\nnamespaces = [\"ipc\", \"uts\"]\nsyscalls = [\"worker-channel\", \"compute\", \"native-load\", \"connections\", ",
     ),
     ("a set less", "\"wasi-run\", ", ""),
     ("a set that is always needed less", "\"compute\", ", ""),
@@ -185,7 +185,7 @@ fn an_extension_never_narrows() {
 /// The programs of a plan, by stage.
 fn program(plan: &Plan, run: bool, pid: u32) -> Vec<hotcell_protocol::Instruction> {
     let filter = match (&plan.orders.filters, run) {
-        (Filters::Staged { load, run: later }, true) => later.as_ref().unwrap_or(load),
+        (Filters::Staged { load, run: later, .. }, true) => later.as_ref().unwrap_or(load),
         (Filters::Staged { load, .. }, false) => load,
         (Filters::Supervised { filter, .. }, true) => filter,
         (Filters::Supervised { judge, .. }, false) => judge,

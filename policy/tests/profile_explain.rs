@@ -115,7 +115,7 @@ fn each_answer_about_a_call_is_what_the_programs_answer() {
         let policy = Policy::widest(&profile, runtime).expect("fits");
         let plan = compile(&policy, &root_platform()).unwrap_or_else(|error| panic!("{error}"));
         let program = match &plan.orders.filters {
-            Filters::Staged { load, run } => for_pid(run.as_ref().unwrap_or(load), 77),
+            Filters::Staged { load, run, .. } => for_pid(run.as_ref().unwrap_or(load), 77),
             Filters::Supervised { filter, .. } => for_pid(filter, 77),
         };
         for nr in 0..470 {

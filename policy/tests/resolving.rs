@@ -277,14 +277,16 @@ fn a_profile_of_another_runtime_is_refused() {
 }
 
 #[test]
-fn connections_are_covered_by_address_and_only_for_native_plugins() {
+fn connections_are_covered_by_address_and_need_a_kind_that_has_them() {
     let grants = r#"connect = [
         { address = "api.example.org:443", why = "It asks for prices." },
         { address = "localhost:5432", private = true, why = "The database.", risk = "It may read all of it." }]"#;
     let text = Profile::shipped_text("native-strict").expect("ships");
-    let profile =
-        Profile::parse("asks.toml", &text.replacen("schema = 1", &format!("schema = 1\n{grants}"), 1));
-    let profile = profile.unwrap_or_else(|error| panic!("{error}"));
+    let with = |text: &str, set: &str, grants: &str| {
+        let text = text.replacen("syscalls = [", &format!("{grants}\nsyscalls = [{set}, "), 1);
+        Profile::parse("asks.toml", &text).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let profile = with(text, "\"connections\"", grants);
     let asking = |connect: &str| {
         let permissions = format!(r#""permissions": {{"network": {{"connect": [{connect}]}}}}"#);
         resolve(&manifest("dylib", &permissions), &profile)
@@ -308,8 +310,14 @@ fn connections_are_covered_by_address_and_only_for_native_plugins() {
         assert!(matches!(error, PolicyError::Refused { .. }), "{error}");
         assert!(error.to_string().contains("connect = [{ address = "), "{error}");
     }
-    let wasm = command(r#""network": {"connect": ["api.example.org:443"]}"#);
-    assert!(matches!(error_of(resolve(&wasm, &shipped("wasi-command"))), PolicyError::NotBuilt { .. }));
+    let text = Profile::shipped_text("pure-compute").expect("ships");
+    let profile = with(text, "\"wasi-connections\"", grants);
+    let wasm = |runtime: &str| {
+        let asking = r#""permissions": {"network": {"connect": ["api.example.org:443"]}}"#;
+        manifest("wasm", &format!(r#""runtime": "{runtime}", {asking}"#))
+    };
+    assert!(resolve(&wasm("component"), &profile).is_ok(), "the profile is for both");
+    assert!(matches!(error_of(resolve(&wasm("core"), &profile)), PolicyError::NotBuilt { .. }));
 }
 
 #[test]

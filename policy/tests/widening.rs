@@ -51,6 +51,7 @@ fn host_calls_connections_and_limits_are_told_one_by_one() {
     let path = common::root().join("sandbox-profiles/native-strict.toml");
     let grants = "\n[[connect]]\naddress = \"a.example:1\"\nwhy = \"x\"\n[[connect]]\naddress = \"b.example:1\"\nwhy = \"x\"\n";
     let text = std::fs::read_to_string(path).expect("it ships") + grants;
+    let text = text.replacen("syscalls = [", "syscalls = [\"connections\", ", 1);
     let profile = Profile::parse("native-connects.toml", &text).unwrap_or_else(|error| panic!("{error}"));
     let one = native(&profile, r#""network": {"connect": ["a.example:1"]}"#);
     let two =

@@ -248,6 +248,8 @@ pub enum Filters {
     Staged {
         /// Installed by `confine`.
         load: Filter,
+        /// Whether `load` asks the host's listener about some calls: for connections only.
+        listener: bool,
         /// Installed by `seal`.
         run: Option<Filter>,
     },

@@ -231,7 +231,7 @@ static inline int64_t hotcell_log(const char *level, const char *message) {
  * Has the host connect to `address`, `host:port` as the manifest's `permissions.network.connect` has it, over TCP. Returns a
  * blocking descriptor for read, write and close, or what host_call returns where it fails (its text is taken with
  * hotcell_host_take), or HOTCELL_FAILED where this process has no descriptor left. A worker can make no socket by itself:
- * socket(2) hands over the connection that the host has made.
+ * socket(2) of no family hands over the connection that the host has made.
  */
 static inline int hotcell_connect(const char *address) {
     int64_t status = hotcell_host_call("net.connect", 11, address, hotcell_length(address));
@@ -239,8 +239,18 @@ static inline int hotcell_connect(const char *address) {
     if (status < 0) {
         return (int)status;
     }
-    connection = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    connection = socket(AF_UNSPEC, 0, 0);
     return connection < 0 ? HOTCELL_FAILED : connection;
+}
+
+/*
+ * Asks for the IP addresses of `name`, the host of an address in the manifest. Copies them to `out`, one a line and without a terminator,
+ * and returns the number of bytes; or what host_call returns where it fails. connect(2) and hotcell_connect take them from now on, with
+ * the manifest's ports.
+ */
+static inline int64_t hotcell_resolve(const char *name, char *out, size_t capacity) {
+    int64_t status = hotcell_host_call("net.resolve", 11, name, hotcell_length(name));
+    return status < 0 ? status : (int64_t)hotcell_host_take((uint8_t *)out, capacity);
 }
 #endif
 

@@ -1,15 +1,17 @@
 //! Connections that the host makes for a native plugin.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::boundary;
 use crate::host::{HostCallError, host_call};
 
-/// A TCP connection. It reads and writes, blocking, until either side closes it; nothing else that a socket can do is
-/// allowed, so it is no `TcpStream`. TLS libraries take whatever reads and writes.
+/// A TCP connection. It reads and writes, blocking, until either side closes it. TLS libraries take whatever reads and writes; for what
+/// needs a `TcpStream`, its `OwnedFd` becomes one.
 #[derive(Debug)]
 pub struct Connection(File);
 
@@ -24,6 +26,18 @@ pub fn connect(address: &str) -> Result<Connection, HostCallError> {
         Some(connection) => Ok(Connection(File::from(connection))),
         None => Err(HostCallError::Failed(String::from("no descriptor is free"))),
     }
+}
+
+/// The addresses of a name, the host of an address in the manifest's `permissions.network.connect`.
+///
+/// Until it is asked for again, [`connect`] takes them with the manifest's ports, and so does `std::net::TcpStream::connect`, whose own look-up of
+/// names finds no name server here.
+///
+/// # Errors
+/// As for [`connect`].
+pub fn resolve(name: &str) -> Result<Vec<IpAddr>, HostCallError> {
+    let lines = host_call("net.resolve", name.as_bytes())?;
+    Ok(String::from_utf8_lossy(&lines).lines().filter_map(|line| line.parse().ok()).collect())
 }
 
 impl Read for Connection {

@@ -1,4 +1,5 @@
-//! Connections that the host makes for a native plugin: to granted addresses only, and to nothing else by any detour.
+//! Connections that the host makes for a plugin: to granted addresses only, and to nothing else by any detour. Native code may
+//! ask hotcell or just connect; a component has `wasi:sockets`.
 
 #![allow(clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hotcell::{CallError, Class, EventKind, Host, HostBuilder, Plugin, Refuser};
-use hotcell_tests::{Folders, Footprint, fixture};
+use hotcell_tests::{Folders, Footprint, fixture, package};
 use serde_json::json;
 
 mod common;
@@ -54,7 +55,14 @@ fn builder(folders: &Folders, grants: &[(&str, bool)]) -> HostBuilder {
         format!("\n[[connect]]\naddress = \"{address}\"\n{risk}why = \"A test asks its server.\"\n")
     };
     let grants: String = grants.iter().map(grant).collect();
-    fixture::host(folders).profile(common::profile("native-strict", "net", &[], &grants))
+    let native = [("\"native-load\"]", "\"native-load\", \"connections\"]")];
+    let wasm = [
+        ("runtime = [\"core\", \"component\"]", "runtime = \"component\""),
+        ("\"seal\"]", "\"seal\", \"wasi-connections\"]"),
+    ];
+    fixture::host(folders)
+        .profile(common::profile("native-strict", "net", &native, &grants))
+        .profile(common::profile("pure-compute", "wasm-net", &wasm, &grants))
 }
 
 async fn load(host: &Host, folders: &Folders, name: &str, asked: &[&str]) -> Result<Plugin, hotcell::Error> {
@@ -202,8 +210,9 @@ async fn a_connection_reads_and_writes_and_does_nothing_else() {
     let address = format!("127.0.0.1:{}", server.port);
     let (host, plugin) = talker(&folders, "tricks", &address).await;
     let said = text(&plugin, "net_tricks", &address).await.expect("a reply");
-    let expected =
-        "connect EPERM bind EPERM listen EPERM accept EPERM sendto EPERM setsockopt EPERM socket EPERM";
+    let expected = "connect EACCES bind EPERM listen EPERM accept EPERM sendto EPERM setsockopt EPERM oob EPERM \
+        getsockname EPERM async EPERM udp EPERM unix EPERM mptcp EPERM \
+        tcp done its bind EPERM its listen EPERM its fastopen EPERM its send EPIPE";
     assert_eq!(said, expected);
     host.shutdown().await;
 }
@@ -267,5 +276,203 @@ async fn a_resolver_that_never_answers_costs_the_call_its_deadline() {
     let ended = request.raw(b"slow.example:1".to_vec()).await;
     assert!(matches!(ended, Err(CallError::Timeout)), "{ended:?}");
     assert_eq!(text(&plugin, "ok", "next").await.as_deref(), Ok("next"));
+    host.shutdown().await;
+}
+
+/// Code that nobody wrote for hotcell: socket(2), connect(2), send(2), poll(2), recv(2).
+#[tokio::test]
+async fn plain_sockets_reach_what_is_granted_and_nothing_else() {
+    let (folders, server) = (Folders::new(), Server::start());
+    let port = server.port;
+    let (host, plugin) = talker(&folders, "plain", &format!("127.0.0.1:{port}")).await;
+    let mut events = host.events();
+    for (export, input) in [
+        ("net_plain", format!("{port}")),
+        ("net_plain", format!("-{port}")),
+        ("net_plain6", format!("-{port}")),
+    ] {
+        assert_eq!(text(&plugin, export, &input).await.as_deref(), Ok("pong"), "{export} {input}");
+    }
+    assert_eq!(server.accepted(), 3);
+    for (export, input) in [("net_plain", port ^ 1), ("net_plain6", port)] {
+        let said = text(&plugin, export, &input.to_string()).await;
+        assert_eq!(said, Err("connect EACCES".to_owned()), "{export} {input}");
+    }
+    let told: Vec<_> = std::iter::from_fn(|| events.try_next())
+        .filter_map(|event| match event.kind {
+            EventKind::Violation(violation) => Some(violation.act),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [format!("connection to 127.0.0.1:{}", port ^ 1), format!("connection to [::1]:{port}")]
+    );
+    assert_eq!(server.accepted(), 3);
+    host.shutdown().await;
+}
+
+#[tokio::test]
+async fn why_a_connection_failed_is_told_as_the_kernel_tells_it() {
+    let folders = Folders::new();
+    let closed = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+    let port = closed.local_addr().expect("it is bound").port();
+    drop(closed);
+    let (host, plugin) = talker(&folders, "fails", &format!("127.0.0.1:{port}")).await;
+    let said = text(&plugin, "net_plain", &port.to_string()).await;
+    assert_eq!(said, Err("connect ECONNREFUSED".to_owned()));
+    host.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_name_s_addresses_are_reached_by_plain_sockets_once_the_host_has_told_them() {
+    let (folders, server) = (Folders::new(), Server::start());
+    let port = server.port;
+    let grants = [format!("db.example:{port}"), format!("cache.example:{port}")];
+    let resolver = move |host: String, _: u16| async move {
+        let last = if host == "db.example" { 1 } else { 2 };
+        Ok(vec![SocketAddr::from(([127, 0, 0, last], port))])
+    };
+    let host = builder(&folders, &[(&grants[0], true), (&grants[1], true)]).resolver(resolver);
+    let host = host.build().await.expect("a host starts");
+    let plugin = load(&host, &folders, "asks-first", &[&grants[0]]).await.expect("it is granted");
+    let mut events = host.events();
+    let denied = Err("connect EACCES".to_owned());
+    assert_eq!(text(&plugin, "net_plain", &port.to_string()).await, denied, "before it is told");
+    assert_eq!(
+        text(&plugin, "net_resolve", "cache.example").await,
+        Err("refused".to_owned()),
+        "not asked for"
+    );
+    assert_eq!(text(&plugin, "net_resolve", "db.example").await.as_deref(), Ok("127.0.0.1"));
+    assert_eq!(text(&plugin, "net_plain", &port.to_string()).await.as_deref(), Ok("pong"));
+    assert_eq!(server.accepted(), 1);
+    let told: Vec<_> = std::iter::from_fn(|| events.try_next())
+        .filter_map(|event| match event.kind {
+            EventKind::Violation(violation) => Some(violation),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told[1].act, "look-up of cache.example");
+    assert_eq!(
+        told[1].remedy,
+        [
+            "manifest: \"permissions\": { \"network\": { \"connect\": [\"cache.example:PORT\"] } }, and profile: connect = \
+         [{ address = \"cache.example:PORT\", why = \"...\" }]"
+        ]
+    );
+    host.shutdown().await;
+}
+
+/// The sample that talks by `wasi:sockets`.
+async fn dialer(
+    host: &Host,
+    folders: &Folders,
+    name: &str,
+    asked: &[&str],
+) -> Result<Plugin, hotcell::Error> {
+    let path = folders.join(name);
+    std::fs::create_dir(&path).expect("the folder is new");
+    let mut manifest = json!({
+        "schema": 1, "id": format!("dev.hotcell.test.{name}"), "name": name, "version": "0.1.0",
+        "plugin_type": "wasm", "wasm_path": "dial.wasm", "runtime": "component",
+        "security_policy": { "profile": "wasm-net" },
+    });
+    if !asked.is_empty() {
+        manifest["permissions"] = json!({ "network": { "connect": asked } });
+    }
+    std::fs::write(path.join("manifest.json"), manifest.to_string()).expect("writable");
+    std::fs::copy(package("dial/component/dial.wasm"), path.join("dial.wasm")).expect("it is built");
+    host.load(path).await
+}
+
+async fn json(
+    plugin: &Plugin,
+    export: &str,
+    arguments: serde_json::Value,
+) -> Result<serde_json::Value, String> {
+    match plugin.call_raw(export, arguments.to_string().into_bytes()).await {
+        Ok(reply) => Ok(serde_json::from_slice(&reply).expect("JSON")),
+        Err(CallError::Plugin(text)) => Err(text.trim_matches('"').to_owned()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_component_talks_by_wasi_sockets_to_what_is_granted_and_to_nothing_else() {
+    let (folders, server) = (Folders::new(), Server::start());
+    let address = format!("127.0.0.1:{}", server.port);
+    let host = builder(&folders, &[(&address, true)]).build().await.expect("a host starts");
+    let plugin =
+        dialer(&host, &folders, "dials", &[&address]).await.unwrap_or_else(|error| panic!("{error}"));
+    let mut events = host.events();
+    for _ in 0..3 {
+        assert_eq!(json(&plugin, "ask", json!([address, "ping"])).await, Ok(json!("pong")));
+    }
+    assert_eq!(server.accepted(), 3);
+    let port = server.port;
+    for (other, said) in [
+        (format!("127.0.0.1:{}", port ^ 1), "access-denied"),
+        (format!("127.0.0.2:{port}"), "access-denied"),
+        (format!("[::1]:{port}"), "access-denied"),
+        (format!("localhost:{port}"), "look-up: access-denied"),
+        (format!("{}.example:{port}", "a".repeat(300)), "look-up: invalid-argument"),
+    ] {
+        assert_eq!(json(&plugin, "ask", json!([other, "ping"])).await, Err(said.to_owned()), "{other}");
+    }
+    for (how, said) in [
+        ("udp", "access-denied"),
+        ("bind", "access-denied"),
+        ("listen", "access-denied"),
+        ("again", "invalid-state"),
+        ("family", "invalid-argument"),
+    ] {
+        assert_eq!(json(&plugin, "misuse", json!([address, how])).await, Ok(json!(said)), "{how}");
+    }
+    let told = std::iter::from_fn(|| events.try_next())
+        .filter(|event| matches!(event.kind, EventKind::Violation(_)))
+        .count();
+    assert_eq!(told, 4, "each that the host refused");
+    assert_eq!(server.accepted(), 4, "`again` connects once");
+    host.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_component_without_the_permission_is_refused_and_lives() {
+    let (folders, server) = (Folders::new(), Server::start());
+    let address = format!("127.0.0.1:{}", server.port);
+    let host = builder(&folders, &[(&address, true)]).build().await.expect("a host starts");
+    let plugin = dialer(&host, &folders, "no-line", &[]).await.unwrap_or_else(|error| panic!("{error}"));
+    for _ in 0..2 {
+        assert_eq!(json(&plugin, "ask", json!([address, "ping"])).await, Err("access-denied".to_owned()));
+    }
+    assert_eq!(json(&plugin, "misuse", json!([address, "udp"])).await, Ok(json!("access-denied")));
+    assert_eq!(server.accepted(), 0);
+    host.shutdown().await;
+}
+
+/// One thread waits for several connections and a timer.
+#[tokio::test]
+async fn a_component_waits_for_several_connections_at_once() {
+    let (folders, first, second) = (Folders::new(), Server::start(), Server::start());
+    let silent = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+    let last = format!("127.0.0.1:{}", silent.local_addr().expect("it is bound").port());
+    let [one, two] = [first.port, second.port].map(|port| format!("127.0.0.1:{port}"));
+    let grants = [(one.as_str(), true), (two.as_str(), true), (last.as_str(), true)];
+    let host = builder(&folders, &grants).build().await.expect("a host starts");
+    let asked = [last.as_str(), &one, &two];
+    let plugin = dialer(&host, &folders, "races", &asked).await.unwrap_or_else(|error| panic!("{error}"));
+    // Nobody answers, and the time passes.
+    assert_eq!(json(&plugin, "race", json!([[last], "ping", 50])).await, Ok(json!([])));
+    let (early, _) = silent.accept().expect("it was connected to");
+    drop(early);
+    let race = json!([asked, "ping", 60_000]);
+    let race = json(&plugin, "race", race);
+    let closing = tokio::task::spawn_blocking(move || silent.accept().map(drop));
+    let (said, closed) = tokio::join!(race, closing);
+    closed.expect("no panic").expect("it was connected to");
+    let mut said: Vec<String> = serde_json::from_value(said.expect("a reply")).expect("texts");
+    said.sort();
+    assert_eq!(said, ["", "pong", "pong"]);
     host.shutdown().await;
 }

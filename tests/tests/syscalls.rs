@@ -112,6 +112,69 @@ const RULES: &[(&str, Script, Outcome, &[Script])] = &[
     ("set_robust_list fails with ENOSYS", "set_robust_list z:24 24", Errno(libc::ENOSYS), &[]),
     ("rseq fails with ENOSYS", "rseq z:32 32 0 0", Errno(libc::ENOSYS), &[]),
     ("sysinfo fails with ENOSYS", "sysinfo z:112", Errno(libc::ENOSYS), &[]),
+    // connections
+    (
+        "socket is answered by the host",
+        "socket 2 0x80801 6",
+        Works,
+        &["socket 2 2 0", "socket 2 3 1", "socket 2 1 262", "socket 1 1 0", "socket 16 3 0", "socket 0 0 0"],
+    ),
+    (
+        "connect is answered by the worker, which asks the host",
+        "socket 2 1 0\nconnect $1 z:16 16",
+        Errno(libc::EAFNOSUPPORT),
+        &[],
+    ),
+    ("dup3", "dup3 0 20 0x80000", Works, &[]),
+    (
+        "sendto(flags & 0xffff3fbf == 0x0, dest_addr == 0)",
+        "socket 2 1 0\nsendto $1 s:x 1 0x4000 0 0",
+        Errno(libc::EPIPE),
+        &[
+            "socket 2 1 0\nsendto $1 s:x 1 1 0 0",
+            "socket 2 1 0\nsendto $1 s:x 1 0x20000000 0 0",
+            "socket 2 1 0\nsendto $1 s:x 1 0 z:16 16",
+        ],
+    ),
+    (
+        "recvfrom(flags & 0xfffffebd == 0x0, src_addr == 0)",
+        "socket 2 1 0\nrecvfrom $1 z:8 8 0x40 0 0",
+        Errno(libc::ENOTCONN),
+        &["socket 2 1 0\nrecvfrom $1 z:8 8 0x2000 0 0", "socket 2 1 0\nrecvfrom $1 z:8 8 0 z:16 z:4"],
+    ),
+    ("shutdown", "socket 2 1 0\nshutdown $1 1", Errno(libc::ENOTCONN), &[]),
+    (
+        "setsockopt(level == 6, optname in {1, 4, 5, 6, 18})",
+        "socket 2 1 0\nsetsockopt $1 6 1 z:4 4",
+        Works,
+        &[
+            "socket 2 1 0\nsetsockopt $1 6 31 z:4 4",
+            "socket 2 1 0\nsetsockopt $1 6 30 z:4 4",
+            "socket 2 1 0\nsetsockopt $1 0 1 z:4 4",
+        ],
+    ),
+    (
+        "setsockopt(level == 1, optname in {9, 20, 21})",
+        "socket 2 1 0\nsetsockopt $1 1 9 z:4 4",
+        Works,
+        &["socket 2 1 0\nsetsockopt $1 1 7 z:4 4", "socket 2 1 0\nsetsockopt $1 1 2 z:4 4"],
+    ),
+    (
+        "getsockopt(level == 1, optname in {3, 4})",
+        "socket 2 1 0\ngetsockopt $1 1 4 z:4 z:4",
+        Works,
+        &["socket 2 1 0\ngetsockopt $1 1 17 z:4 z:4", "socket 2 1 0\ngetsockopt $1 6 11 z:4 z:4"],
+    ),
+    ("getpeername", "socket 2 1 0\ngetpeername $1 z:16 z:4", Errno(libc::ENOTCONN), &[]),
+    ("poll", "poll 0 0 0", Works, &[]),
+    ("ppoll", "ppoll 0 0 z:16 0 0", Works, &[]),
+    (
+        "fcntl(cmd == 4, flags & 0xfffff7fd == 0x0)",
+        "fcntl 0 4 0x800",
+        Works,
+        &["fcntl 0 4 0x2800", "fcntl 0 4 0x400"],
+    ),
+    ("ioctl(cmd == 0x5421)", "ioctl 0 0x5421 z:4", Works, &["ioctl 0 0x5452 z:4"]),
     // files-read
     (
         "openat(flags & 0x400243 == 0x0)",

@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 pub mod confine;
+mod connect;
 mod crash;
 pub mod launcher;
 pub mod link;

@@ -62,10 +62,10 @@ fn key(plugin: &Plugin) -> String {
     };
     let namespaces = namespaces(&orders.namespaces);
     let seccomp = match &orders.filters {
-        Filters::Staged { load, run: Some(run) } => {
+        Filters::Staged { load, run: Some(run), .. } => {
             format!("{}+{}", load.program.len(), run.program.len())
         }
-        Filters::Staged { load, run: None } => load.program.len().to_string(),
+        Filters::Staged { load, run: None, .. } => load.program.len().to_string(),
         Filters::Supervised { filter, .. } => filter.program.len().to_string(),
     };
     format!("{uid}, {namespaces}, {landlock}, seccomp {seccomp}, {cgroup}")
@@ -110,12 +110,12 @@ fn word(topic: Topic) -> &'static str {
 
 fn seccomp(filters: &Filters) -> String {
     match filters {
-        Filters::Staged { load, run: Some(run) } => format!(
+        Filters::Staged { load, run: Some(run), .. } => format!(
             "{} instructions before load, {} more before the first call",
             load.program.len(),
             run.program.len()
         ),
-        Filters::Staged { load, run: None } => format!("{} instructions before load", load.program.len()),
+        Filters::Staged { load, run: None, .. } => format!("{} instructions before load", load.program.len()),
         Filters::Supervised { filter, .. } => {
             format!("{} instructions before load, with a listener", filter.program.len())
         }

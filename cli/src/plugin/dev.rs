@@ -14,6 +14,7 @@ use super::project::Project;
 use super::test::project_host;
 use crate::args::Global;
 use crate::host;
+use crate::interrupt;
 use crate::outcome::{Outcome, print_error};
 
 /// Between two looks at the sources.
@@ -69,7 +70,7 @@ async fn serve(global: &Global, arguments: &Dev) -> Result<(), Outcome> {
     };
     tokio::select! {
         () = looking => {}
-        _ = tokio::signal::ctrl_c() => {}
+        () = interrupt::interrupted() => {}
     }
     telling.abort();
     calling.abort();

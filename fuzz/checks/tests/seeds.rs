@@ -196,7 +196,7 @@ fn supervised() -> Filters {
 }
 
 fn staged() -> Filters {
-    Filters::Staged { load: filter(), run: Some(filter()) }
+    Filters::Staged { load: filter(), listener: false, run: Some(filter()) }
 }
 
 /// Kills what is of another architecture, and answers one call with an error.

@@ -157,6 +157,7 @@ impl Compilers {
             package: None,
             config: None,
             identity: self.identity,
+            connects: false,
             spin: Duration::ZERO,
             adviser: None,
         });

@@ -1,25 +1,32 @@
 //! Connections that the host makes for a plugin.
 //!
-//! A name is resolved anew for each connection, and the addresses that were checked are the ones that are connected to:
-//! there is no second look-up that could say something else. The plugin gets the connected descriptor, and can make none.
+//! A plugin names a granted address as its manifest has it; or it asks for the addresses of a granted name and connects to one
+//! of those, as programs do that know nothing of hotcell. Either way a name is resolved by the host, once for each question, and
+//! the addresses that were checked are the ones that are connected to: there is no second look-up that could say something
+//! else. The plugin gets the connected descriptor, and can make none.
 
 mod address;
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hotcell_policy::{ConnectGrant, HostPort};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use tokio::net::TcpStream;
 
 use address::is_public;
 
 /// The host call by which a plugin asks for a connection.
 pub(crate) const CONNECT: &str = "net.connect";
+
+/// The host call by which it asks for the addresses of a name.
+pub(crate) const RESOLVE: &str = "net.resolve";
 
 /// How long a connection may take, with the look-up of its name.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
@@ -59,6 +66,8 @@ impl std::fmt::Debug for Resolver {
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
     grants: Arc<[ConnectGrant]>,
+    /// What the plugin was last told of the name of each grant.
+    pinned: Arc<Mutex<Vec<Vec<IpAddr>>>>,
     resolver: Resolver,
 }
 
@@ -67,47 +76,106 @@ pub(crate) struct Connector {
 pub(crate) enum NoConnection {
     /// The plan has no such address.
     NotGranted,
-    /// It failed, with a text for the plugin.
-    Failed(String),
+    /// It failed, with a text for the plugin, and as connect(2) says it.
+    Failed(String, Errno),
 }
 
 impl Connector {
     pub(crate) fn new(grants: &[ConnectGrant], resolver: Resolver) -> Connector {
-        Connector { grants: grants.into(), resolver }
+        let pinned = vec![Vec::new(); grants.len()];
+        Connector { grants: grants.into(), pinned: Arc::new(Mutex::new(pinned)), resolver }
     }
 
     /// Connects to an address that is granted, in the words of the plugin. Safe to cancel.
     pub(crate) async fn connect(&self, wanted: &[u8]) -> Result<(OwnedFd, SocketAddr), NoConnection> {
         let wanted = std::str::from_utf8(wanted).ok().and_then(|text| text.parse::<HostPort>().ok());
-        let grant = wanted.and_then(|wanted| self.grants.iter().find(|grant| grant.address == wanted));
-        let Some(grant) = grant else { return Err(NoConnection::NotGranted) };
-        let late = |_| NoConnection::Failed("the connection took too long".to_owned());
-        tokio::time::timeout(CONNECT_TIME, self.connect_to(grant)).await.map_err(late)?
+        let wanted = wanted.ok_or(NoConnection::NotGranted)?;
+        if let Some(grant) = self.grants.iter().find(|grant| grant.address == wanted) {
+            return in_time(async {
+                connect_to_one(&self.addresses(grant).await?, grant.address.port()).await
+            })
+            .await;
+        }
+        let pinned = wanted.host().parse().ok().filter(|ip| self.is_pinned(*ip, wanted.port()));
+        let ip = pinned.ok_or(NoConnection::NotGranted)?;
+        in_time(connect_to_one(&[ip], wanted.port())).await
     }
 
-    async fn connect_to(&self, grant: &ConnectGrant) -> Result<(OwnedFd, SocketAddr), NoConnection> {
-        let ConnectGrant { address, private } = grant;
-        let failed = |what: &str, error: io::Error| NoConnection::Failed(format!("{what}: {}", error.kind()));
-        let found = (self.resolver.0)(address.host().to_owned(), address.port()).await;
-        let found = found.map_err(|error| failed("the name cannot be resolved", error))?;
-        // A resolver of the application may say another port than it was asked for.
-        let found: Vec<_> =
-            found.into_iter().map(|found| SocketAddr::new(found.ip(), address.port())).collect();
-        let allowed: Vec<_> = found.iter().filter(|found| *private || is_public(found.ip())).collect();
-        if allowed.is_empty() {
-            let what =
-                if found.is_empty() { "the name has no address" } else { "the name has no public address" };
-            return Err(NoConnection::Failed(what.to_owned()));
-        }
-        let mut last = None;
-        for address in allowed.into_iter().take(ADDRESSES_MAX) {
-            match TcpStream::connect(address).await.and_then(hand_over) {
-                Ok(connection) => return Ok((connection, *address)),
-                Err(error) => last = Some(error),
+    /// The addresses of a granted name, one a line, to which [`Connector::connect`] connects from now on. Safe to cancel.
+    pub(crate) async fn resolve(&self, name: &[u8]) -> Result<String, NoConnection> {
+        let of_name = |(_, grant): &(usize, &ConnectGrant)| grant.address.host().as_bytes() == name;
+        let mut granted = self.grants.iter().enumerate().filter(of_name).peekable();
+        granted.peek().ok_or(NoConnection::NotGranted)?;
+        in_time(async {
+            let (mut all, mut failure) = (Vec::new(), None);
+            for (index, grant) in granted {
+                match self.addresses(grant).await {
+                    Ok(found) => {
+                        all.extend(found.iter().filter(|ip| !all.contains(*ip)).copied().collect::<Vec<_>>());
+                        self.pins().get_mut(index).map(|pinned| *pinned = found);
+                    }
+                    Err(failed) => failure = Some(failed),
+                }
             }
-        }
-        Err(failed("the connection failed", last.unwrap_or_else(|| io::ErrorKind::NotFound.into())))
+            let lines: Vec<_> = all.iter().map(IpAddr::to_string).collect();
+            if lines.is_empty() {
+                Err(failure.unwrap_or(NoConnection::NotGranted))
+            } else {
+                Ok(lines.join("\n"))
+            }
+        })
+        .await
     }
+
+    /// Whether the plugin was told that this is an address of a name that it may connect to at this port.
+    fn is_pinned(&self, ip: IpAddr, port: u16) -> bool {
+        let of_port = |(grant, pinned): (&ConnectGrant, &Vec<IpAddr>)| {
+            grant.address.port() == port && pinned.contains(&ip)
+        };
+        self.grants.iter().zip(&*self.pins()).any(of_port)
+    }
+
+    fn pins(&self) -> MutexGuard<'_, Vec<Vec<IpAddr>>> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where a grant leads now, without what it does not reach; at least one.
+    async fn addresses(
+        &self,
+        ConnectGrant { address, private }: &ConnectGrant,
+    ) -> Result<Vec<IpAddr>, NoConnection> {
+        let found = (self.resolver.0)(address.host().to_owned(), address.port()).await;
+        let nowhere = |text: String| NoConnection::Failed(text, Errno::HOSTUNREACH);
+        let found =
+            found.map_err(|error| nowhere(format!("the name cannot be resolved: {}", error.kind())))?;
+        // A resolver of the application may say another port than it was asked for: it is not looked at.
+        let allowed = found.iter().map(SocketAddr::ip).filter(|ip| *private || is_public(*ip));
+        let allowed: Vec<_> = allowed.take(ADDRESSES_MAX).collect();
+        match (allowed.is_empty(), found.is_empty()) {
+            (false, _) => Ok(allowed),
+            (true, true) => Err(nowhere("the name has no address".to_owned())),
+            (true, false) => Err(nowhere("the name has no public address".to_owned())),
+        }
+    }
+}
+
+async fn in_time<T>(connecting: impl Future<Output = Result<T, NoConnection>>) -> Result<T, NoConnection> {
+    let late = |_| NoConnection::Failed("the connection took too long".to_owned(), Errno::TIMEDOUT);
+    tokio::time::timeout(CONNECT_TIME, connecting).await.map_err(late)?
+}
+
+/// Connects to the first that answers.
+async fn connect_to_one(addresses: &[IpAddr], port: u16) -> Result<(OwnedFd, SocketAddr), NoConnection> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for ip in addresses {
+        let address = SocketAddr::new(*ip, port);
+        match TcpStream::connect(address).await.and_then(hand_over) {
+            Ok(connection) => return Ok((connection, address)),
+            Err(error) => last = error,
+        }
+    }
+    let errno = Errno::from_io_error(&last).unwrap_or(Errno::HOSTUNREACH);
+    Err(NoConnection::Failed(format!("the connection failed: {}", last.kind()), errno))
 }
 
 /// A blocking socket without Nagle's delay: the plugin can set no option of it.
@@ -118,18 +186,24 @@ fn hand_over(stream: TcpStream) -> io::Result<OwnedFd> {
     Ok(stream.into())
 }
 
-/// A connection that waits for its worker to take it: at most one, so that a worker holds no descriptors of the host.
+/// A socket that is not connected, for a program that asks for the connection later: the worker can neither connect nor bind it.
+pub(crate) fn unconnected(family: AddressFamily) -> Result<OwnedFd, Errno> {
+    socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+}
+
+/// A connection that waits for its worker to take it, or why there is none: at most one, so that a worker holds no descriptors
+/// of the host.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Slot(Arc<Mutex<Option<OwnedFd>>>);
+pub(crate) struct Slot(Arc<Mutex<Option<Result<OwnedFd, Errno>>>>);
 
 impl Slot {
     /// Puts a connection there; one that nobody took is closed.
-    pub(crate) fn put(&self, connection: OwnedFd) {
+    pub(crate) fn put(&self, connection: Result<OwnedFd, Errno>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
     }
 
     /// Takes it.
-    pub(crate) fn take(&self) -> Option<OwnedFd> {
+    pub(crate) fn take(&self) -> Option<Result<OwnedFd, Errno>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

@@ -19,7 +19,7 @@ fn listener() -> (TcpListener, u16) {
 
 fn said(wrong: Result<(std::os::fd::OwnedFd, SocketAddr), NoConnection>) -> String {
     match wrong {
-        Err(NoConnection::Failed(text)) => text,
+        Err(NoConnection::Failed(text, _)) => text,
         other => panic!("{other:?}"),
     }
 }
@@ -117,4 +117,49 @@ async fn what_goes_wrong_is_told_without_details_of_the_host() {
         said(connector.connect(address.as_bytes()).await),
         "the connection failed: connection refused"
     );
+}
+
+/// A program that knows nothing of hotcell asks for addresses, and connects to one of them.
+#[tokio::test]
+async fn an_address_is_connected_to_once_its_name_was_asked_for_and_not_before() {
+    let (listener, port) = listener();
+    let local = |_, _| async {
+        Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 9], 1))])
+    };
+    let grants = [grant(format!("db.example:{port}"), true), grant("db.example:1".to_owned(), false)];
+    let connector = Connector::new(&grants, Resolver::new(local));
+    let address = format!("127.0.0.1:{port}");
+    let refused = connector.connect(address.as_bytes()).await;
+    assert_eq!(refused.map(|_| ()), Err(NoConnection::NotGranted), "nobody asked for the name");
+    assert_eq!(connector.resolve(b"other.example").await, Err(NoConnection::NotGranted));
+    assert_eq!(connector.resolve(b"db.example").await.as_deref(), Ok("127.0.0.1\n127.0.0.9"));
+    let (_, peer) = connector.connect(address.as_bytes()).await.expect("connects");
+    assert_eq!(peer.to_string(), address);
+    listener.accept().expect("connected");
+    for other in ["127.0.0.1:1".to_owned(), format!("127.0.0.2:{port}"), format!("127.0.0.1:{}", port ^ 1)] {
+        let refused = connector.connect(other.as_bytes()).await;
+        assert_eq!(refused.map(|_| ()), Err(NoConnection::NotGranted), "{other}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_name_led_to_is_forgotten_when_it_leads_elsewhere_and_is_never_private_unasked() {
+    let (_listener, port) = listener();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let moving = Resolver::new(move |_, _| {
+        let ip = [[127, 0, 0, 1], [127, 0, 0, 3]][counted.fetch_add(1, Ordering::Relaxed).min(1)];
+        async move { Ok(vec![SocketAddr::from((ip, 1))]) }
+    });
+    let connector = Connector::new(&[grant(format!("db.example:{port}"), true)], moving);
+    assert_eq!(connector.resolve(b"db.example").await.as_deref(), Ok("127.0.0.1"));
+    connector.connect(format!("127.0.0.1:{port}").as_bytes()).await.expect("connects");
+    assert_eq!(connector.resolve(b"db.example").await.as_deref(), Ok("127.0.0.3"));
+    let refused = connector.connect(format!("127.0.0.1:{port}").as_bytes()).await;
+    assert_eq!(refused.map(|_| ()), Err(NoConnection::NotGranted));
+    let private = Resolver::new(|_, _| async { Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1))]) });
+    let connector = Connector::new(&[grant(format!("db.example:{port}"), false)], private);
+    assert!(matches!(connector.resolve(b"db.example").await, Err(NoConnection::Failed(..))));
+    let refused = connector.connect(format!("127.0.0.1:{port}").as_bytes()).await;
+    assert_eq!(refused.map(|_| ()), Err(NoConnection::NotGranted));
 }

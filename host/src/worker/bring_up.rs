@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use hotcell_protocol::{
-    Channel, ChannelError, Envelope, Evidence, Failure, Filters, FromWorker, Generation, Image, Place, Start,
-    Statement, ToWorker,
+    Channel, ChannelError, Envelope, Evidence, Failure, Filters, FromWorker, Generation, Image, Place,
+    Runtime, Start, Statement, ToWorker,
 };
 use tokio::io::Interest;
 
@@ -112,13 +112,17 @@ impl Worker {
 
     fn supervise(&mut self, descriptors: Vec<OwnedFd>) -> Result<(), StartFault> {
         let listener = descriptors.into_iter().next();
-        let (Filters::Supervised { judge, .. }, Some(listener), None) =
-            (&self.blueprint.orders.filters, listener, &self.supervisor)
-        else {
+        let judge = match &self.blueprint.orders.filters {
+            Filters::Supervised { judge, .. } => Some(hotcell_policy::for_pid(judge, self.process.pid())),
+            Filters::Staged { listener: true, .. } => Some(Vec::new()),
+            Filters::Staged { listener: false, .. } => None,
+        };
+        let (Some(judge), Some(listener), None) = (judge, listener, &self.supervisor) else {
             return Err(Broken::Breach("a listener that was not ordered".to_owned()).into());
         };
         let supervisor = Supervisor {
-            judge: hotcell_policy::for_pid(judge, self.process.pid()),
+            judge,
+            lends_sockets: self.blueprint.orders.runtime == Runtime::Native && self.blueprint.connects,
             stage: self.stage.clone(),
             record: Arc::clone(&self.record),
             slot: self.slot.clone(),
@@ -128,7 +132,10 @@ impl Worker {
     }
 
     fn verify(&mut self, statement: Statement) -> Result<Evidence, StartFault> {
-        let supervised = matches!(self.blueprint.orders.filters, Filters::Supervised { .. });
+        let supervised = match self.blueprint.orders.filters {
+            Filters::Supervised { .. } => true,
+            Filters::Staged { listener, .. } => listener,
+        };
         if supervised && self.supervisor.is_none() {
             return Err(self.mismatch("it sent no listener"));
         }

@@ -72,6 +72,8 @@ pub(crate) struct Blueprint {
     pub(crate) package: Option<PathBuf>,
     pub(crate) config: Option<String>,
     pub(crate) identity: Option<Identity>,
+    /// Whether the plan grants connections.
+    pub(crate) connects: bool,
     /// How long worker and caller look for each other's messages before they sleep.
     pub(crate) spin: Duration,
     /// `None` for the compiler.

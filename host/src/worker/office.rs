@@ -4,11 +4,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use hotcell_protocol::{AnswerStatus, Evidence};
+use rustix::io::Errno;
 
 use super::record::Record;
 use crate::broker::{Answer, Broker, HostCallContext};
 use crate::log::Logger;
-use crate::network::{Connector, NoConnection, Slot};
+use crate::network::{Connector, NoConnection, RESOLVE, Slot};
 use crate::reentry::Chain;
 use crate::sys::watch::Watch;
 
@@ -53,7 +54,10 @@ impl Office {
             match asked {
                 // Large and rare: not a part of every host call's state.
                 Ok((connector, wanted)) => {
-                    let mut answer = Box::pin(hand_over(connector, wanted, slot, record)).await;
+                    let mut answer = match name == RESOLVE {
+                        true => Box::pin(resolve(connector, wanted, record)).await,
+                        false => Box::pin(hand_over(connector, wanted, slot, record)).await,
+                    };
                     answer.payload.truncate(limit);
                     answer
                 }
@@ -69,19 +73,35 @@ impl Office {
     }
 }
 
-/// Connects for a plugin; it takes the descriptor with the next `socket`.
+/// Connects for a plugin; it takes the descriptor, or the errno, with the next `socket`.
 async fn hand_over(connector: Connector, wanted: Vec<u8>, slot: Slot, record: Arc<Record>) -> Answer {
     match connector.connect(&wanted).await {
         Ok((connection, peer)) => {
-            slot.put(connection);
+            slot.put(Ok(connection));
             record.connected(&wanted, peer);
             Answer { status: AnswerStatus::Ok, payload: Vec::new() }
         }
         Err(NoConnection::NotGranted) => {
+            slot.put(Err(Errno::ACCESS));
             record.refused_connection(&wanted);
             Answer { status: AnswerStatus::Refused, payload: Vec::new() }
         }
-        Err(NoConnection::Failed(text)) => {
+        Err(NoConnection::Failed(text, errno)) => {
+            slot.put(Err(errno));
+            Answer { status: AnswerStatus::Failed, payload: text.into_bytes() }
+        }
+    }
+}
+
+/// Looks a granted name up for a plugin.
+async fn resolve(connector: Connector, name: Vec<u8>, record: Arc<Record>) -> Answer {
+    match connector.resolve(&name).await {
+        Ok(addresses) => Answer { status: AnswerStatus::Ok, payload: addresses.into_bytes() },
+        Err(NoConnection::NotGranted) => {
+            record.refused_look_up(&name);
+            Answer { status: AnswerStatus::Refused, payload: Vec::new() }
+        }
+        Err(NoConnection::Failed(text, _)) => {
             Answer { status: AnswerStatus::Failed, payload: text.into_bytes() }
         }
     }

@@ -127,6 +127,18 @@ impl Record {
         }
     }
 
+    /// The same for the look-up of a name.
+    pub(crate) fn refused_look_up(&self, name: &[u8]) {
+        let act = || format!("look-up of {}", escape(name.get(..ADDRESS_SHOWN).unwrap_or(name)));
+        if self.count(act) {
+            let advice = match &self.blueprint.adviser {
+                Some(adviser) => adviser.look_up(name),
+                None => (Severity::High, Vec::new()),
+            };
+            self.tell(Refuser::Broker, Observer::Host, act(), Vec::new(), advice);
+        }
+    }
+
     /// Tells of a connection that was made.
     pub(crate) fn connected(&self, wanted: &[u8], peer: SocketAddr) {
         let (plugin, address) = (&self.blueprint.plugin, escape(wanted));

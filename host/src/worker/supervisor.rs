@@ -1,4 +1,5 @@
-//! The listener of a native worker: answers for every system call that its filter does not allow.
+//! The listener of a native worker: answers for every system call that its filter does not allow. A wasm worker with
+//! connections has one, too, which is asked about socket(2) alone.
 //!
 //! While the library loads, a second program, the judge, says what may continue; once the host has seen "loaded", nothing
 //! may. The worker's memory is never read, so there is nothing that it could change between check and use.
@@ -10,10 +11,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use hotcell_policy::{Action, Arch, SeccompData};
 use hotcell_protocol::Instruction;
 use rustix::io::Errno;
+use rustix::net::AddressFamily;
 use tokio::io::Interest;
 
 use super::record::Record;
-use crate::network::Slot;
+use crate::network::{Slot, unconnected};
 use crate::sys::notify::{self, Notification, Verdict};
 use crate::sys::watch::watch;
 
@@ -50,8 +52,10 @@ impl Stage {
 
 /// Serves one listener.
 pub(crate) struct Supervisor {
-    /// Bound to the worker's process id.
+    /// Bound to the worker's process id; nothing, which allows nothing, for a wasm worker.
     pub(crate) judge: Vec<Instruction>,
+    /// Whether its plugin is native code with connections, which may make sockets before it connects them.
+    pub(crate) lends_sockets: bool,
     pub(crate) stage: Stage,
     pub(crate) record: Arc<Record>,
     /// A connection that the host has made for the worker.
@@ -84,17 +88,41 @@ impl Supervisor {
     }
 
     fn answer(&self, listener: BorrowedFd<'_>, notification: &Notification) -> Result<(), Errno> {
-        if self.stage.now() != CONFINING
-            && is_socket(notification)
-            && let Some(connection) = self.slot.take()
-        {
-            return match notify::install(listener, notification, connection.as_fd()) {
-                Ok(()) => Ok(()),
-                // It has as many descriptors as it may have, or is gone.
-                Err(errno) => notify::answer(listener, notification, Verdict::Refuse(errno.raw_os_error())),
-            };
+        let socket = if self.stage.now() == CONFINING { None } else { self.socket(notification) };
+        let refused = match socket {
+            None => return notify::answer(listener, notification, self.judge(notification)),
+            Some(Ok(socket)) => notify::install(listener, notification, socket.as_fd()),
+            Some(Err(errno)) => Err(errno),
+        };
+        match refused {
+            Ok(()) => Ok(()),
+            // There is no connection, or no free descriptor; or the worker is gone.
+            Err(errno) => notify::answer(listener, notification, Verdict::Refuse(errno.raw_os_error())),
         }
-        notify::answer(listener, notification, self.judge(notification))
+    }
+
+    /// What socket(2) is answered with; `None` for other calls, and where there is nothing to answer with.
+    fn socket(&self, notification: &Notification) -> Option<Result<OwnedFd, Errno>> {
+        let [family, kind, protocol, ..] = notification.arguments;
+        // Each is an `int`.
+        let [family, kind, protocol] = [family, kind, protocol].map(|value| value & u64::from(u32::MAX));
+        let flags = u64::from((libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC).cast_unsigned());
+        let made = match (is_socket(notification), i32::try_from(family).ok()?) {
+            (false, _) => return None,
+            (true, libc::AF_UNSPEC) => self.slot.take()?,
+            (true, family @ (libc::AF_INET | libc::AF_INET6)) => {
+                let is_tcp = kind & !flags == libc::SOCK_STREAM as u64
+                    && [0, libc::IPPROTO_TCP as u64].contains(&protocol);
+                let family = AddressFamily::from_raw(u16::try_from(family).ok()?);
+                (self.lends_sockets && is_tcp).then(|| unconnected(family))?
+            }
+            (true, _) => return None,
+        };
+        let waits = kind & u64::from(libc::SOCK_NONBLOCK.cast_unsigned()) == 0;
+        Some(made.and_then(|socket| {
+            rustix::io::ioctl_fionbio(&socket, !waits)?;
+            Ok(socket)
+        }))
     }
 
     fn judge(&self, notification: &Notification) -> Verdict {
@@ -119,7 +147,7 @@ impl Supervisor {
     }
 }
 
-/// Whether this is socket(2), by which a worker takes the connection that waits for it, whatever the arguments.
+/// Whether this is socket(2), by which a worker takes the connection that waits for it.
 fn is_socket(notification: &Notification) -> bool {
     Arch::of_this_build().is_some_and(|arch| arch.audit() == notification.arch)
         && i64::from(notification.number) == libc::SYS_socket

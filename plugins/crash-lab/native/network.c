@@ -4,6 +4,12 @@
  */
 #include "lab.h"
 
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+
 #define ANSWER_MAX 4096
 
 /* "refused", or "failed: why". */
@@ -40,12 +46,14 @@ HOTCELL_EXPORT(net_talk)(const uint8_t *input, size_t length) {
 
 /* The errno of what a socket can do beside read and write, one name each. The input is the address. */
 HOTCELL_EXPORT(net_tricks)(const uint8_t *input, size_t length) {
-    struct sockaddr elsewhere = {AF_INET, {0}};
+    struct sockaddr elsewhere = {AF_INET, {0}}, mine;
+    socklen_t size = sizeof mine;
     int option = 1;
     int connection = hotcell_connect(input_text(input, length));
     if (connection < 0) {
         return no_connection(connection);
     }
+    int another = socket(AF_INET, SOCK_STREAM, 0);
     say_nothing();
     say("connect %s ", connect(connection, &elsewhere, sizeof elsewhere) ? errno_name(errno) : "done");
     say("bind %s ", bind(connection, &elsewhere, sizeof elsewhere) ? errno_name(errno) : "done");
@@ -54,7 +62,18 @@ HOTCELL_EXPORT(net_tricks)(const uint8_t *input, size_t length) {
     say("sendto %s ", sendto(connection, "x", 1, 0, &elsewhere, sizeof elsewhere) < 0 ? errno_name(errno) : "done");
     say("setsockopt %s ",
         setsockopt(connection, SOL_SOCKET, SO_REUSEADDR, &option, sizeof option) ? errno_name(errno) : "done");
-    say("socket %s", socket(AF_INET, SOCK_STREAM, 0) < 0 ? errno_name(errno) : "done");
+    say("oob %s ", send(connection, "x", 1, MSG_OOB) < 0 ? errno_name(errno) : "done");
+    say("getsockname %s ", getsockname(connection, &mine, &size) ? errno_name(errno) : "done");
+    say("async %s ", fcntl(connection, F_SETFL, O_ASYNC) ? errno_name(errno) : "done");
+    say("udp %s ", socket(AF_INET, SOCK_DGRAM, 0) < 0 ? errno_name(errno) : "done");
+    say("unix %s ", socket(AF_UNIX, SOCK_STREAM, 0) < 0 ? errno_name(errno) : "done");
+    say("mptcp %s ", socket(AF_INET, SOCK_STREAM, 262) < 0 ? errno_name(errno) : "done");
+    say("tcp %s ", another < 0 ? errno_name(errno) : "done");
+    say("its bind %s ", bind(another, &elsewhere, sizeof elsewhere) ? errno_name(errno) : "done");
+    say("its listen %s ", listen(another, 1) ? errno_name(errno) : "done");
+    say("its fastopen %s ",
+        sendto(another, "x", 1, MSG_FASTOPEN, &elsewhere, sizeof elsewhere) < 0 ? errno_name(errno) : "done");
+    say("its send %s", send(another, "x", 1, MSG_NOSIGNAL) < 0 ? errno_name(errno) : "done");
     return said_ok();
 }
 
@@ -78,4 +97,80 @@ HOTCELL_EXPORT(net_hoard)(const uint8_t *input, size_t length) {
         }
     }
     return hotcell_ok_text("done");
+}
+
+/* Says "ping" as any program does that knows nothing of hotcell, and returns the answer; or Error: the step and its errno. */
+static int32_t talk_plainly(const struct sockaddr *address, socklen_t size, int flags) {
+    char answer[ANSWER_MAX];
+    ssize_t count;
+    int problem = 0, option = 1;
+    socklen_t length = sizeof problem;
+    struct pollfd polled = {.events = POLLIN};
+    int connection = socket(address->sa_family, SOCK_STREAM | flags, 0);
+    say_nothing();
+    if (connection < 0) {
+        say("socket %s", errno_name(errno));
+        return said_error();
+    }
+    errno = 77;
+    if (connect(connection, address, size)) {
+        say("connect %s", errno_name(errno));
+        close(connection);
+        return said_error();
+    }
+    if (errno != 77) {
+        say("errno");
+        return said_error();
+    }
+    if (getsockopt(connection, SOL_SOCKET, SO_ERROR, &problem, &length) || problem) {
+        say("getsockopt %s", errno_name(problem ? problem : errno));
+        return said_error();
+    }
+    if (setsockopt(connection, IPPROTO_TCP, TCP_NODELAY, &option, sizeof option)) {
+        say("setsockopt %s", errno_name(errno));
+        return said_error();
+    }
+    if (!!(fcntl(connection, F_GETFL) & O_NONBLOCK) != !!(flags & SOCK_NONBLOCK)) {
+        say("not as it was asked for");
+        return said_error();
+    }
+    if (send(connection, "ping", 4, MSG_NOSIGNAL) != 4) {
+        say("send %s", errno_name(errno));
+        return said_error();
+    }
+    polled.fd = connection;
+    while (poll(&polled, 1, -1) == 1 && (count = recv(connection, answer, sizeof answer, 0)) > 0) {
+        say("%.*s", (int)count, answer);
+    }
+    close(connection);
+    return said_ok();
+}
+
+/* The same to 127.0.0.1, at the port that is the input; a minus before it asks for a descriptor that does not block. */
+HOTCELL_EXPORT(net_plain)(const uint8_t *input, size_t length) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    int port = atoi(input_text(input, length));
+    address.sin_port = htons((uint16_t)abs(port));
+    return talk_plainly((struct sockaddr *)&address, sizeof address, port < 0 ? SOCK_NONBLOCK : 0);
+}
+
+/* The same to ::1, and to ::ffff:127.0.0.1 with a minus. */
+HOTCELL_EXPORT(net_plain6)(const uint8_t *input, size_t length) {
+    struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    int port = atoi(input_text(input, length));
+    if (port < 0) {
+        inet_pton(AF_INET6, "::ffff:127.0.0.1", &address.sin6_addr);
+    }
+    address.sin6_port = htons((uint16_t)abs(port));
+    return talk_plainly((struct sockaddr *)&address, sizeof address, 0);
+}
+
+/* The addresses of a name, or Error. */
+HOTCELL_EXPORT(net_resolve)(const uint8_t *input, size_t length) {
+    int64_t status = hotcell_resolve(input_text(input, length), report, sizeof report);
+    if (status < 0) {
+        return no_connection((int)status);
+    }
+    report_length = (size_t)status;
+    return said_ok();
 }

@@ -16,7 +16,7 @@ pub(super) fn lines(policy: &Policy, platform: &Platform) -> Vec<String> {
     }
     if policy.namespaces.is_empty() {
         lines.push(
-            "namespaces: the profile asks for none; no set holds socket, msgget, mq_open or sethostname"
+            "namespaces: the profile asks for none; no set lets it make a socket or a queue, or set the host name"
                 .to_owned(),
         );
     }
@@ -36,10 +36,12 @@ fn landlock(policy: &Policy, platform: &Platform) -> Vec<&'static str> {
         lines.push("Landlock truncation (ABI 3): no file can be opened, and no set holds truncate");
     }
     if abi < NETWORK {
-        lines.push("Landlock TCP rules (ABI 4): no set holds socket");
+        lines.push("Landlock TCP rules (ABI 4): no set lets it make a socket");
     }
     if abi < SCOPES {
-        lines.push("Landlock scopes (ABI 6): abstract sockets and signals; no set holds socket or kill");
+        lines.push(
+            "Landlock scopes (ABI 6): abstract sockets and signals; no set lets it make a socket or kill",
+        );
     }
     lines
 }

@@ -199,6 +199,8 @@ pub(crate) fn rule_text(name: &str, rule: &Rule) -> String {
     match rule.answer {
         Answer::Allow => format!("{name}{conditions}"),
         Answer::Errno(errno, _) => format!("{name}{conditions} fails with {errno}"),
+        Answer::Host => format!("{name}{conditions} is answered by the host"),
+        Answer::Worker => format!("{name}{conditions} is answered by the worker, which asks the host"),
     }
 }
 
@@ -207,7 +209,7 @@ pub(crate) fn everything_else(runtime: Runtime) -> (&'static str, Option<&'stati
     let word = |action| match action {
         Action::Notify => "fails with EPERM, and the host records it",
         Action::KillProcess => "ends the process by SIGSYS",
-        Action::Errno(_) | Action::Allow => "fails with EPERM",
+        Action::Errno(_) | Action::Trap | Action::Allow => "fails with EPERM",
     };
     let run = word(filters::run_default(runtime));
     match runtime {

@@ -14,18 +14,27 @@ pub(super) fn compile(policy: &Policy, platform: &Platform) -> Result<Filters, P
     check_platform(policy, platform)?;
     let program = |stage: Stage, default: Action| {
         let rules: Vec<&Rule> = in_force(policy, stage).flat_map(|set| &set.rules).collect();
-        make(platform.arch, &rules, default)
+        // Only one program of a process can have a listener: that of the Load stage, which stays in force. What the Run
+        // program allows there, the host still answers.
+        let asked = match (policy.runtime, stage) {
+            (Runtime::Native, _) | (_, Stage::Load) => Action::Notify,
+            (_, Stage::Run) => Action::Allow,
+        };
+        make(platform.arch, &rules, default, asked)
     };
     match policy.runtime {
         Runtime::Native => Ok(Filters::Supervised {
             filter: program(Stage::Run, Action::Notify)?,
             judge: program(Stage::Load, Action::Notify)?,
         }),
-        Runtime::Compiler => {
-            Ok(Filters::Staged { load: program(Stage::Load, Action::Errno(EPERM))?, run: None })
-        }
+        Runtime::Compiler => Ok(Filters::Staged {
+            load: program(Stage::Load, Action::Errno(EPERM))?,
+            listener: false,
+            run: None,
+        }),
         Runtime::Core | Runtime::Component | Runtime::Command => Ok(Filters::Staged {
             load: program(Stage::Load, Action::Errno(EPERM))?,
+            listener: asks_the_host(policy),
             run: Some(program(Stage::Run, run_default(policy.runtime))?),
         }),
     }
@@ -58,14 +67,19 @@ fn check_platform(policy: &Policy, platform: &Platform) -> Result<(), PolicyErro
             "use a kernel with CONFIG_SECCOMP_FILTER, outside a sandbox that takes seccomp(2) away",
         );
     }
-    if policy.runtime == Runtime::Native && !platform.seccomp_listener {
+    if (policy.runtime == Runtime::Native || asks_the_host(policy)) && !platform.seccomp_listener {
         return unavailable(
             "seccomp user notification",
             (5, 5),
-            "native plugins need it, wasm plugins do not; an outer sandbox that has a listener of its own takes it away",
+            "native plugins need it, and plugins with connections; an outer sandbox that has a listener of its own takes it away",
         );
     }
     Ok(())
+}
+
+/// Whether some system call is answered by the host.
+fn asks_the_host(policy: &Policy) -> bool {
+    in_force(policy, Stage::Load).flat_map(|set| &set.rules).any(|rule| rule.answer == Answer::Host)
 }
 
 /// The sets of a stage. What is allowed for ever is allowed while loading, so that the Run program, installed on top of
@@ -73,20 +87,24 @@ fn check_platform(policy: &Policy, platform: &Platform) -> Result<(), PolicyErro
 pub(crate) fn in_force(policy: &Policy, stage: Stage) -> impl Iterator<Item = &SyscallSet> {
     policy.sets.iter().filter(move |set| {
         let in_stage = set.stage == Stage::Run || stage == Stage::Load;
-        let granted = |granted: Granted| {
-            policy.files.iter().any(|file| granted.is_given(file.access, file.create, file.delete))
+        let granted = |granted: Granted| match granted {
+            Granted::Connect => !policy.connects.is_empty(),
+            _ => policy.files.iter().any(|file| granted.is_given(file.access, file.create, file.delete)),
         };
         in_stage && set.runtimes.contains(&policy.runtime) && set.when.is_none_or(granted)
     })
 }
 
-fn make(arch: Arch, rules: &[&Rule], default: Action) -> Result<Filter, PolicyError> {
+/// `asked` is what a call meets that the host answers.
+fn make(arch: Arch, rules: &[&Rule], default: Action, asked: Action) -> Result<Filter, PolicyError> {
     let mut table = Table::new();
     for rule in rules {
         for number in rule.names.iter().filter_map(|name| syscall_number(arch, name)) {
             let action = match rule.answer {
                 Answer::Allow => Action::Allow,
                 Answer::Errno(_, number) => Action::Errno(number),
+                Answer::Host => asked,
+                Answer::Worker => Action::Trap,
             };
             table.entry(number).or_default().push(Alternative { conditions: &rule.conditions, action });
         }

@@ -147,7 +147,7 @@ pub(crate) const KEYS: &[Key] = &[
         "largest file that is written",
     ),
     key("permissions.network", Table, NOTHING, "connections that the host makes"),
-    key("permissions.network.connect", List, NOTHING, "where to; for `native` plugins; at most 64"),
+    key("permissions.network.connect", List, NOTHING, "where to; not for runtime `core`; at most 64"),
     key("permissions.network.connect[]", ADDRESS, Required, "`host:port`"),
     later("permissions.network.listen", List, "where to listen"),
     inside("permissions.network.listen[]", ADDRESS, "`host:port`"),

@@ -15,7 +15,7 @@ pub(crate) use read::{KEYS, LANDLOCK_FOR_FILES};
 use crate::Controller;
 use crate::input::{Document, ParseError};
 use crate::names::{GrantPath, HostCallName, HostPort, ProfileName};
-use crate::seccomp::SyscallSet;
+use crate::seccomp::{Granted, SyscallSet};
 
 /// A parsed profile.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,6 +87,15 @@ pub(crate) struct ConnectRule {
     pub(crate) reasons: Reasons,
 }
 
+/// The syscall set by which plugins of this kind use connections; `None` for those that have none.
+pub(crate) fn connection_set(runtime: Runtime) -> Option<&'static str> {
+    match runtime {
+        Runtime::Native => Some("connections"),
+        Runtime::Component | Runtime::Command => Some("wasi-connections"),
+        Runtime::Core | Runtime::Compiler => None,
+    }
+}
+
 /// What a profile says of a grant, for its reader.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Reasons {
@@ -97,6 +106,14 @@ pub(crate) struct Reasons {
 }
 
 impl Profile {
+    /// Whether anything is granted so.
+    pub(crate) fn grants(&self, granted: Granted) -> bool {
+        match granted {
+            Granted::Connect => !self.connects.is_empty(),
+            _ => self.files.iter().any(|file| granted.is_given(file.access, file.create, file.delete)),
+        }
+    }
+
     /// Reads a profile. `file` is its name in messages, and its last part without `.toml` is the profile's name.
     ///
     /// # Errors

@@ -2,11 +2,14 @@
 
 use hotcell_protocol::{FileAccess, Launch, Namespace, Runtime};
 
-use super::{AuditLimit, ConnectRule, FileRule, HostCallRule, Profile, Reasons, limits, shipped};
+use super::{
+    AuditLimit, ConnectRule, FileRule, HostCallRule, Profile, Reasons, connection_set, limits, shipped,
+};
 use crate::Controller;
 use crate::error::runtime_name;
 use crate::input::{Document, Field, Fields, ParseError, read_toml};
 use crate::names::{GrantPath, HostCallName, HostPort, ProfileName};
+use crate::policy::no_connections;
 use crate::seccomp::{Granted, SyscallSet};
 
 /// The keys of a profile.
@@ -290,14 +293,7 @@ fn reasons(grant: &Field<'_>, fields: &Fields<'_>) -> Result<Reasons, ParseError
 
 /// What can only be said of the whole profile.
 fn check(fields: &Fields<'_>, profile: &Profile) -> Result<(), ParseError> {
-    if let Some(first) = grants(fields, "connect")?.first()
-        && let Some(runtime) = profile.runtimes.iter().find(|runtime| **runtime != Runtime::Native)
-    {
-        let runtime = runtime_name(*runtime);
-        let message =
-            format!("connections for runtime `{runtime}` are not built yet; only `native` has them");
-        return Err(first.error(message));
-    }
+    check_connections(fields, profile)?;
     let Some(first) = grants(fields, "file")?.into_iter().next() else { return Ok(()) };
     if let Some(runtime) =
         profile.runtimes.iter().find(|runtime| !matches!(runtime, Runtime::Native | Runtime::Command))
@@ -313,16 +309,31 @@ fn check(fields: &Fields<'_>, profile: &Profile) -> Result<(), ParseError> {
             "below ABI 3 the kernel does not govern truncation, and who may read a file may empty it",
         ));
     }
-    for granted in Granted::ALL {
-        let granting =
-            profile.files.iter().any(|file| granted.is_given(file.access, file.create, file.delete));
-        if granting && !profile.sets.iter().any(|set| set.when == Some(granted)) {
+    for granted in Granted::ALL.into_iter().filter(|granted| *granted != Granted::Connect) {
+        if profile.grants(granted) && !profile.sets.iter().any(|set| set.when == Some(granted)) {
             let message =
                 format!("the profile grants files for `{granted}`, and names no syscall set for that");
             return Err(first.error(message).with_help(format!("add `files-{granted}` to `syscalls`")));
         }
     }
     Ok(())
+}
+
+fn check_connections(fields: &Fields<'_>, profile: &Profile) -> Result<(), ParseError> {
+    let Some(first) = grants(fields, "connect")?.into_iter().next() else { return Ok(()) };
+    let mut sets = Vec::new();
+    for runtime in &profile.runtimes {
+        sets.extend(connection_set(*runtime).map(|set| (*runtime, set)));
+    }
+    if let (true, Some(runtime)) = (sets.is_empty(), profile.runtimes.first()) {
+        return Err(first.error(no_connections(*runtime)));
+    }
+    let missing = sets.iter().find(|(_, set)| !profile.sets.iter().any(|known| known.name == *set));
+    let Some((runtime, set)) = missing else { return Ok(()) };
+    let runtime = runtime_name(*runtime);
+    let message =
+        format!("the profile grants connections to {runtime} plugins, and names no syscall set for that");
+    Err(first.error(message).with_help(format!("add `{set}` to `syscalls`")))
 }
 
 #[cfg(test)]

@@ -96,13 +96,18 @@ impl Asking {
         None,
     ];
 
-    /// The words for one of [`Asking::WAYS`].
-    pub(super) fn words(way: Option<Asking>) -> &'static str {
-        way.map_or(" where a plugin asks for no file", |asking| asking.words)
+    /// The words for one of [`Asking::WAYS`], with connections or without.
+    pub(super) fn words(way: Option<Asking>, connects: bool) -> String {
+        let files = way.map_or(" where a plugin asks for no file", |asking| asking.words);
+        match (files, connects) {
+            (files, true) => files.to_owned(),
+            ("", false) => " where a plugin asks for no connection".to_owned(),
+            (files, false) => format!("{files} and no connection"),
+        }
     }
 
     /// The policy of a plugin that asks so.
-    pub(super) fn of(way: Option<Asking>, widest: &Policy) -> Policy {
+    pub(super) fn of(way: Option<Asking>, connects: bool, widest: &Policy) -> Policy {
         let files = widest.files.iter().filter_map(|file| {
             let asking = way?;
             Some(FileGrant {
@@ -112,6 +117,7 @@ impl Asking {
                 ..file.clone()
             })
         });
-        Policy { files: files.collect(), ..widest.clone() }
+        let connects = if connects { widest.connects.clone() } else { Vec::new() };
+        Policy { files: files.collect(), connects, ..widest.clone() }
     }
 }

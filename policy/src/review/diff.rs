@@ -361,9 +361,16 @@ impl<'p> Calls<'p> {
 }
 
 fn syscalls(was: &Policy, is: &Policy) -> Vec<Difference> {
-    let policies = Asking::WAYS.map(|way| (Asking::of(way, was), Asking::of(way, is), Asking::words(way)));
+    let policies: Vec<_> = [true, false]
+        .iter()
+        .flat_map(|connects| Asking::WAYS.map(|way| (way, *connects)))
+        .map(|(way, connects)| {
+            let of = |widest| Asking::of(way, connects, widest);
+            (of(was), of(is), Asking::words(way, connects))
+        })
+        .collect();
     let ways: Vec<_> =
-        policies.iter().map(|(was, is, words)| (Calls::of(was), Calls::of(is), *words)).collect();
+        policies.iter().map(|(was, is, words)| (Calls::of(was), Calls::of(is), words)).collect();
     let Some((was, is, _)) = ways.first() else { return Vec::new() };
     let names = |one: &Calls<'_>| one.load.keys().copied().map(str::to_owned).collect::<Vec<_>>();
     let mut all_names: Vec<String> = names(was).into_iter().chain(names(is)).collect();

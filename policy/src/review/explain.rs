@@ -10,8 +10,8 @@ use super::inclusion::{Term, meets, outside, terms};
 use crate::compile::{everything_else, rule_text};
 use crate::error::runtime_name;
 use crate::names::{GrantPath, HostCallName, HostPort};
-use crate::policy::{ConnectGrant, FileGrant, connect_line, grant_line, rights};
-use crate::profile::{LANDLOCK_FOR_FILES, Profile, Reasons};
+use crate::policy::{ConnectGrant, FileGrant, connect_line, grant_line, no_connections, rights};
+use crate::profile::{LANDLOCK_FOR_FILES, Profile, Reasons, connection_set};
 use crate::seccomp::{Answer, Granted, Rule, Stage, SyscallSet, is_syscall};
 use crate::{Policy, PolicyError};
 
@@ -251,7 +251,7 @@ fn in_words(set: &SyscallSet) -> String {
         Stage::Load => "until the plugin may run",
         Stage::Run => "always",
     };
-    set.when.map_or(stage.to_owned(), |granted| format!("where a file is granted so: {granted}"))
+    set.when.map_or(stage.to_owned(), Granted::words)
 }
 
 fn syscall(
@@ -328,7 +328,11 @@ fn stage_answer(policy: &Policy, stage: Stage, name: &str, asked: &Term, otherwi
 }
 
 fn rule_ground(name: &str, set: &SyscallSet, rule: &Rule) -> Ground {
-    let when = set.when.map_or(String::new(), |granted| format!(", where a plugin may {granted} files"));
+    let when = match set.when {
+        None => String::new(),
+        Some(Granted::Connect) => ", where a plugin may connect".to_owned(),
+        Some(granted) => format!(", where a plugin may {granted} files"),
+    };
     let told = if matches!(rule.answer, Answer::Errno(..)) { ", and nobody is told" } else { "" };
     Ground {
         why: Some(rule.why.clone()),
@@ -386,15 +390,11 @@ fn missing(profile: &Profile, set: &SyscallSet) -> Option<String> {
     let named = profile.sets.iter().any(|known| known.name == set.name);
     let mut steps = Vec::new();
     steps.extend((!named).then(|| format!("name the set `{}` in `syscalls`", set.name)));
-    if let Some(when) = set.when.filter(|when| !is_granted(profile, *when)) {
-        steps.push(format!("grant a `[[file]]` with {}", key_for(when)));
-        steps.extend(newer_landlock(profile));
+    if let Some(when) = set.when.filter(|when| !profile.grants(*when)) {
+        steps.push(format!("grant a {}", key_for(when)));
+        steps.extend(newer_landlock(profile).filter(|_| when != Granted::Connect));
     }
     (!steps.is_empty()).then(|| steps.join(", and "))
-}
-
-fn is_granted(profile: &Profile, granted: Granted) -> bool {
-    profile.files.iter().any(|file| granted.is_given(file.access, file.create, file.delete))
 }
 
 fn newer_landlock(profile: &Profile) -> Option<String> {
@@ -404,10 +404,11 @@ fn newer_landlock(profile: &Profile) -> Option<String> {
 /// The line of a grant that gives so.
 fn key_for(granted: Granted) -> &'static str {
     match granted {
-        Granted::Read => "`access = \"read\"`",
-        Granted::Write => "`access = \"write\"`",
-        Granted::Create => "`access = \"write\"` and `create = true`",
-        Granted::Delete => "`access = \"write\"` and `delete = true`",
+        Granted::Read => "`[[file]]` with `access = \"read\"`",
+        Granted::Write => "`[[file]]` with `access = \"write\"`",
+        Granted::Create => "`[[file]]` with `access = \"write\"` and `create = true`",
+        Granted::Delete => "`[[file]]` with `access = \"write\"` and `delete = true`",
+        Granted::Connect => "`[[connect]]`",
     }
 }
 
@@ -439,7 +440,7 @@ fn path_access(profile: &Profile, runtime: Runtime, path: &GrantPath, access: Ac
             vec![format!("nothing can: a {runtime} plugin has no files; `native` and `command` have")]
         }
     };
-    let refusal = file_refusal(runtime, is_granted(profile, granted_by(access)));
+    let refusal = file_refusal(runtime, profile.grants(granted_by(access)));
     always(runtime, Verdict::Refused, vec![Ground::new(refusal)], advice)
 }
 
@@ -508,9 +509,10 @@ fn connect(profile: &Profile, runtime: Runtime, address: &HostPort) -> Explanati
         let text = format!("by {source}: the host connects to {}, and passes the descriptor", grant.words());
         return always(runtime, Verdict::Allowed, vec![Ground::granted(text, &rule.reasons)], Vec::new());
     }
-    let advice = match runtime {
-        Runtime::Native => connect_line(address),
-        _ => format!("nothing can yet: a {} plugin has no connections", runtime_name(runtime)),
+    let advice = match connection_set(runtime) {
+        None => format!("nothing can: {}", no_connections(runtime)),
+        Some(set) if profile.sets.iter().any(|known| known.name == set) => connect_line(address),
+        Some(set) => format!("{}, and name the set `{set}` in `syscalls`", connect_line(address)),
     };
     let ground = Ground::new("no grant names it: the host refuses, and the worker can make no socket");
     always(runtime, Verdict::Refused, vec![ground], vec![advice])

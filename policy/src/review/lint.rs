@@ -12,6 +12,7 @@ use crate::error::runtime_name;
 use crate::input::{Document, Field, Fields, ParseError, Value, read_toml};
 use crate::policy::{FileGrant, rights};
 use crate::profile::{FileRule, KEYS, LANDLOCK_FOR_FILES, Profile, Reasons, written};
+use crate::seccomp::Granted;
 
 /// A reason of fewer words says nothing.
 const WORDS_MIN: usize = 3;
@@ -151,11 +152,12 @@ impl Lint<'_> {
         let profile = self.profile;
         for set in &profile.sets {
             let Some(when) = set.when else { continue };
-            let granted =
-                profile.files.iter().any(|file| when.is_given(file.access, file.create, file.delete));
-            if let Some(line) = self.lines.sets.get(set.name).copied().filter(|_| !granted) {
-                let message =
-                    format!("the set `{}` is never in force: no file is granted to {when}", set.name);
+            if let Some(line) = self.lines.sets.get(set.name).copied().filter(|_| !profile.grants(when)) {
+                let what = match when {
+                    Granted::Connect => "no connection is granted".to_owned(),
+                    file => format!("no file is granted to {file}"),
+                };
+                let message = format!("the set `{}` is never in force: {what}", set.name);
                 self.warn(line, "unneeded-set", message);
             }
         }

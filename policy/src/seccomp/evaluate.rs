@@ -28,6 +28,8 @@ pub enum Action {
     Errno(u16),
     /// The host is asked.
     Notify,
+    /// The worker's handler of SIGSYS is called.
+    Trap,
     /// The process ends with SIGSYS.
     KillProcess,
 }
@@ -35,6 +37,7 @@ pub enum Action {
 const RET_ALLOW: u32 = 0x7fff_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
 const RET_NOTIFY: u32 = 0x7fc0_0000;
+const RET_TRAP: u32 = 0x0003_0000;
 const RET_KILL_PROCESS: u32 = 0x8000_0000;
 const RET_ACTION: u32 = 0xffff_0000;
 const RET_DATA: u32 = 0x0000_ffff;
@@ -46,6 +49,7 @@ impl Action {
             Action::Allow => RET_ALLOW,
             Action::Errno(errno) => RET_ERRNO | u32::from(errno),
             Action::Notify => RET_NOTIFY,
+            Action::Trap => RET_TRAP,
             Action::KillProcess => RET_KILL_PROCESS,
         }
     }
@@ -57,6 +61,7 @@ impl Action {
             RET_ALLOW => Action::Allow,
             RET_ERRNO => Action::Errno(data),
             RET_NOTIFY => Action::Notify,
+            RET_TRAP => Action::Trap,
             _ => Action::KillProcess,
         }
     }

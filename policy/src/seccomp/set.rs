@@ -17,25 +17,36 @@ pub(crate) enum Stage {
     Run,
 }
 
-/// A file permission that a set belongs to.
+/// A permission that a set belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Granted {
     Read,
     Write,
     Create,
     Delete,
+    Connect,
 }
 
 impl Granted {
-    pub(crate) const ALL: [Granted; 4] = [Granted::Read, Granted::Write, Granted::Create, Granted::Delete];
+    pub(crate) const ALL: [Granted; 5] =
+        [Granted::Read, Granted::Write, Granted::Create, Granted::Delete, Granted::Connect];
 
-    /// Whether a grant with these rights grants so.
+    /// Whether a file grant with these rights grants so.
     pub(crate) fn is_given(self, access: FileAccess, create: bool, delete: bool) -> bool {
         match self {
             Granted::Read => true,
             Granted::Write => access == FileAccess::Write,
             Granted::Create => create,
             Granted::Delete => delete,
+            Granted::Connect => false,
+        }
+    }
+
+    /// Who is granted something, for messages.
+    pub(crate) fn words(self) -> String {
+        match self {
+            Granted::Connect => "where a connection is granted".to_owned(),
+            file => format!("where a file is granted so: {file}"),
         }
     }
 
@@ -45,6 +56,7 @@ impl Granted {
             Granted::Write => "write",
             Granted::Create => "create",
             Granted::Delete => "delete",
+            Granted::Connect => "connect",
         }
     }
 }
@@ -63,7 +75,7 @@ pub(crate) struct SyscallSet {
     pub(crate) stage: Stage,
     /// The runtimes that may have it; in a profile for several, the others do not get it.
     pub(crate) runtimes: Vec<Runtime>,
-    /// The set is in force only where a file is granted so.
+    /// The set is in force only where something is granted so.
     pub(crate) when: Option<Granted>,
     pub(crate) rules: Vec<Rule>,
 }
@@ -83,6 +95,10 @@ pub(crate) enum Answer {
     Allow,
     /// It fails at once, and nobody is told: a program is expected to try it.
     Errno(&'static str, u16),
+    /// The host's listener answers it, by what it has granted.
+    Host,
+    /// A handler in the worker answers it (SIGSYS), by asking the host. It gains nothing by that which it could not do anyway.
+    Worker,
 }
 
 /// A comparison of one argument.
@@ -105,15 +121,17 @@ pub(crate) enum Wanted {
     SelfPid,
 }
 
-const SHIPPED: [(&str, &str); 11] = [
+const SHIPPED: [(&str, &str); 13] = [
     ("compiler", include_str!("../../../sandbox-profiles/syscalls/compiler.toml")),
     ("compute", include_str!("../../../sandbox-profiles/syscalls/compute.toml")),
+    ("connections", include_str!("../../../sandbox-profiles/syscalls/connections.toml")),
     ("files-create", include_str!("../../../sandbox-profiles/syscalls/files-create.toml")),
     ("files-delete", include_str!("../../../sandbox-profiles/syscalls/files-delete.toml")),
     ("files-read", include_str!("../../../sandbox-profiles/syscalls/files-read.toml")),
     ("files-write", include_str!("../../../sandbox-profiles/syscalls/files-write.toml")),
     ("native-load", include_str!("../../../sandbox-profiles/syscalls/native-load.toml")),
     ("seal", include_str!("../../../sandbox-profiles/syscalls/seal.toml")),
+    ("wasi-connections", include_str!("../../../sandbox-profiles/syscalls/wasi-connections.toml")),
     ("wasi-run", include_str!("../../../sandbox-profiles/syscalls/wasi-run.toml")),
     ("wasm-load", include_str!("../../../sandbox-profiles/syscalls/wasm-load.toml")),
     ("worker-channel", include_str!("../../../sandbox-profiles/syscalls/worker-channel.toml")),
@@ -163,7 +181,7 @@ impl SyscallSet {
 }
 
 fn rule(field: &Field<'_>) -> Result<Rule, ParseError> {
-    let fields = field.table(&["name", "names", "args", "errno", "why"])?;
+    let fields = field.table(&["name", "names", "args", "errno", "answer", "why"])?;
     let why = fields.required("why")?.text(TEXT_MAX)?.to_owned();
     let names = match (fields.optional("name"), fields.optional("names")) {
         (Some(name), None) => vec![syscall(&name)?],
@@ -174,12 +192,14 @@ fn rule(field: &Field<'_>) -> Result<Rule, ParseError> {
         Some(args) => args.items()?.iter().map(condition).collect::<Result<_, _>>()?,
         None => Vec::new(),
     };
-    let answer = match fields.optional("errno") {
-        Some(errno) => {
+    let answer = match (fields.optional("errno"), fields.optional("answer")) {
+        (Some(errno), None) => {
             let (name, number) = errno.choice(&ERRNOS.map(|errno| (errno.0, errno)))?;
             Answer::Errno(name, number)
         }
-        None => Answer::Allow,
+        (None, Some(who)) => who.choice(&[("host", Answer::Host), ("worker", Answer::Worker)])?,
+        (None, None) => Answer::Allow,
+        (Some(_), Some(_)) => return Err(field.error("a rule has `errno` or `answer`, not both")),
     };
     Ok(Rule { names, conditions, answer, why })
 }

@@ -14,7 +14,7 @@ use hotcell_protocol::{Filter, Instruction};
 use super::assemble::{Alternative, Table, TooLong, assemble};
 use super::evaluate::{Action, SeccompData, evaluate, for_pid};
 use super::names::syscall_number;
-use super::set::{Answer, Condition, Rule, SyscallSet, Wanted};
+use super::set::{Answer, Condition, Granted, Rule, SyscallSet, Wanted};
 use super::{opcode, syscall_name};
 use crate::Arch;
 
@@ -33,6 +33,8 @@ fn action(answer: Answer) -> Action {
     match answer {
         Answer::Allow => Action::Allow,
         Answer::Errno(_, number) => Action::Errno(number),
+        Answer::Host => Action::Notify,
+        Answer::Worker => Action::Trap,
     }
 }
 
@@ -331,15 +333,16 @@ fn actions_are_encoded_as_the_kernel_reads_them() {
         (Action::Allow, 0x7fff_0000),
         (Action::Errno(38), 0x0005_0026),
         (Action::Notify, 0x7fc0_0000),
+        (Action::Trap, 0x0003_0000),
         (Action::KillProcess, 0x8000_0000),
     ] {
         assert_eq!((action.encode(), Action::decode(value)), (value, action));
     }
-    assert_eq!(Action::decode(0x0003_0000), Action::KillProcess, "an action that no plan has");
+    assert_eq!(Action::decode(0x7ff0_0000), Action::KillProcess, "an action that no plan has");
 }
 
 /// Calls that pass Landlock, reach other processes, or make what no rlimit counts. The `absent` lines of plans rely on it.
-const NEVER: &str = "socket socketpair connect bind listen accept accept4 sendto recvfrom sendmmsg recvmmsg shutdown \
+const NEVER: &str = "socketpair bind listen accept accept4 sendmmsg recvmmsg recvmsg getsockname \
     kill tkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open pidfd_send_signal pidfd_getfd ptrace process_vm_readv \
     process_vm_writev process_madvise process_mrelease kcmp setpriority getpriority sched_setscheduler sched_setattr \
     sched_setaffinity ioprio_set setrlimit fork vfork clone execve execveat unshare setns prctl arch_prctl personality \
@@ -362,6 +365,30 @@ fn no_shipped_set_holds_what_plans_say_that_none_holds() {
         let holder =
             sets.iter().find(|set| set.rules.iter().any(|rule| rule.names.iter().any(|known| known == name)));
         assert_eq!(holder.map(|set| set.name), None, "{name}");
+    }
+}
+
+#[test]
+fn sockets_are_in_the_sets_of_connections_alone_and_the_kernel_makes_and_connects_none() {
+    for set in sets() {
+        for rule in &set.rules {
+            for name in &rule.names {
+                let answer = match name.as_str() {
+                    "socket" => Answer::Host,
+                    "connect" => Answer::Worker,
+                    "sendto" | "recvfrom" | "shutdown" | "setsockopt" | "getsockopt" | "getpeername" => {
+                        Answer::Allow
+                    }
+                    _ => continue,
+                };
+                assert_eq!(
+                    (rule.answer, set.when),
+                    (answer, Some(Granted::Connect)),
+                    "{name} of {}",
+                    set.name
+                );
+            }
+        }
     }
 }
 

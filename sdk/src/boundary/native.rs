@@ -68,9 +68,9 @@ unsafe extern "C" {
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub(crate) fn take_connection() -> Option<std::os::fd::OwnedFd> {
     use std::os::fd::FromRawFd;
-    /// `AF_INET`, `SOCK_STREAM`: the host answers whatever they are.
-    const ANY: (i32, i32) = (2, 1);
-    let descriptor = socket(ANY.0, ANY.1, 0);
+    /// `AF_UNSPEC`, of which there are no sockets.
+    const TAKE: i32 = 0;
+    let descriptor = socket(TAKE, 0, 0);
     // SAFETY: the kernel has just given this descriptor to this process, and nobody else knows it.
     (descriptor >= 0).then(|| unsafe { std::os::fd::OwnedFd::from_raw_fd(descriptor) })
 }

@@ -140,9 +140,14 @@ access = "write"
 create = true
 delete = true
 why    = "The test's."
+
+[[connect]]
+address = "example.invalid:443"
+why     = "The test's."
 "#;
 
-/// A profile for [`filer`]: `granted/` can be read, `beside/` cannot, and the plugin's own folder is its own.
+/// A profile for [`filer`]: `granted/` can be read, `beside/` cannot, and the plugin's own folder is its own. Nobody answers at the one
+/// address.
 pub(crate) fn native_files(folders: &Folders, disk: &str) -> hotcell::policy::Profile {
     for folder in ["granted", "beside"] {
         std::fs::create_dir(folders.join(folder)).expect("the folder is new");
@@ -152,7 +157,7 @@ pub(crate) fn native_files(folders: &Folders, disk: &str) -> hotcell::policy::Pr
     let replaced = [
         (
             "\"native-load\"]",
-            "\"native-load\", \"files-read\", \"files-write\", \"files-create\", \"files-delete\"]",
+            "\"native-load\", \"connections\", \"files-read\", \"files-write\", \"files-create\", \"files-delete\"]",
         ),
         ("landlock = 1", "landlock = 3"),
         ("file-size   = \"0 B\"", "file-size   = \"1 MiB\""),
@@ -169,7 +174,7 @@ pub(crate) fn filer(folders: &Folders) -> std::path::PathBuf {
         "permissions": { "filesystem": {
             "read_paths": [format!("{}/granted", base(folders))],
             "write_paths": ["${data}"], "create_files": true, "delete_files": true,
-        } },
+        }, "network": { "connect": ["example.invalid:443"] } },
     });
     native(folders, "filer", "crash-lab/native/crash_lab.so", more)
 }

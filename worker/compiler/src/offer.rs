@@ -60,8 +60,8 @@ const PREVIEW1_FUNCTIONS: [&str; 46] = [
     "sock_shutdown",
 ];
 
-/// The interfaces that a component finds, in any patch version. There are no sockets and there is no HTTP.
-const INTERFACES: [&str; 21] = [
+/// The interfaces that a component finds, in any patch version. There is no HTTP.
+const INTERFACES: [&str; 28] = [
     "wasi:cli/environment@0.2.",
     "wasi:cli/exit@0.2.",
     "wasi:cli/stderr@0.2.",
@@ -82,6 +82,13 @@ const INTERFACES: [&str; 21] = [
     "wasi:random/insecure-seed@0.2.",
     "wasi:random/insecure@0.2.",
     "wasi:random/random@0.2.",
+    "wasi:sockets/instance-network@0.2.",
+    "wasi:sockets/ip-name-lookup@0.2.",
+    "wasi:sockets/network@0.2.",
+    "wasi:sockets/tcp-create-socket@0.2.",
+    "wasi:sockets/tcp@0.2.",
+    "wasi:sockets/udp-create-socket@0.2.",
+    "wasi:sockets/udp@0.2.",
     "hotcell:plugin/host@0.1.",
 ];
 
@@ -139,8 +146,8 @@ fn component(name: &str, import: &Import) -> Result<(), String> {
         // Types need no host.
         Import::Interface { functions: 0 } => Ok(()),
         Import::Interface { .. } if INTERFACES.iter().any(|offer| name.starts_with(offer)) => Ok(()),
-        Import::Interface { .. } if name.starts_with("wasi:sockets/") || name.starts_with("wasi:http/") => {
-            Err("there are no sockets in a worker; network goes through host calls".to_owned())
+        Import::Interface { .. } if name.starts_with("wasi:http/") => {
+            Err("there is no HTTP in a worker; use `wasi:sockets`, or a host call".to_owned())
         }
         Import::Interface { .. } => Err("no such interface is offered to components".to_owned()),
         Import::Function(_) => Err("a component cannot import a core function".to_owned()),

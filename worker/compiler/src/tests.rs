@@ -90,8 +90,8 @@ fn an_import_that_no_runtime_offers_is_refused_by_name() {
             "fd_evil",
         ),
         (
-            r#"(component (import "wasi:sockets/tcp@0.2.0" (instance (export "f" (func)))))"#,
-            "wasi:sockets/tcp@0.2.0",
+            r#"(component (import "wasi:sockets/tls@0.2.0" (instance (export "f" (func)))))"#,
+            "wasi:sockets/tls@0.2.0",
         ),
         (
             r#"(component (import "wasi:http/types@0.2.0" (instance (export "f" (func)))))"#,

@@ -12,10 +12,11 @@ use super::failed;
 use crate::sys::{Install, install_filter};
 
 /// Installs the Load program. A native worker hands the listener of its one program to the host, which answers every
-/// system call that the program does not allow from now on.
+/// system call that the program does not allow from now on; a wasm worker with connections that of its Load program.
 pub(super) fn install(filters: &Filters, setup: &Channel, generation: Generation) -> Result<(), Failure> {
     match filters {
-        Filters::Staged { load, .. } => all_threads(load, "install the Load program"),
+        Filters::Staged { load, listener: false, .. } => all_threads(load, "install the Load program"),
+        Filters::Staged { load, listener: true, .. } => supervised(load, setup, generation),
         Filters::Supervised { filter, .. } => supervised(filter, setup, generation),
     }
 }

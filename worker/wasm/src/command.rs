@@ -45,7 +45,7 @@ impl std::fmt::Debug for Command {
 
 impl Command {
     pub(crate) fn load(file: File, start: &Start) -> Result<Command, Failure> {
-        let runtime = guest::runtime()?;
+        let runtime = guest::runtime(start)?;
         let mut context = wasi::command_context(start)?;
         let program = match artifact::either(file)? {
             Artifact::Module(module) => {

@@ -48,7 +48,7 @@ impl Component {
         let exports = Exports::of(&component).map_err(load_failure)?;
         let code = link(&component)?;
         let store = guest::store(wasi::context(start)?.build(), start)?;
-        let runtime = guest::runtime()?;
+        let runtime = guest::runtime(start)?;
         Ok(Component { runtime, store, code, exports, instance: None, known: BTreeMap::new() })
     }
 

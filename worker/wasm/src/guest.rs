@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use hotcell_protocol::{Failure, Start, TrapKind};
+use hotcell_protocol::{Failure, Filters, Start, TrapKind};
 use hotcell_worker::load_failure;
 use tokio::runtime::{Builder, Runtime};
 use wasmtime::Store;
@@ -59,10 +59,14 @@ pub(crate) fn module_store(wasi: WasiP1Ctx, start: &Start) -> Result<Store<Modul
     Ok(store)
 }
 
-/// The runtime of one worker, made after the fork.
-pub(crate) fn runtime() -> Result<Runtime, Failure> {
-    let runtime = Builder::new_current_thread().enable_time().build();
-    runtime.map_err(|error| load_failure(format!("failed to make the timers of WASI: {error}")))
+/// The runtime of one worker, made after the fork. It watches descriptors only where the worker can have connections.
+pub(crate) fn runtime(start: &Start) -> Result<Runtime, Failure> {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_time();
+    if matches!(start.orders.filters, Filters::Staged { listener: true, .. }) {
+        builder.enable_io();
+    }
+    builder.build().map_err(|error| load_failure(format!("failed to make the event loop of WASI: {error}")))
 }
 
 /// Drives guest code to its end. A panic of a host function ends the guest, not the worker's account of it.

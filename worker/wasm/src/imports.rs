@@ -1,4 +1,4 @@
-//! What a component can import: WASI 0.2 without sockets, and `hotcell:plugin/host`.
+//! What a component can import: WASI 0.2 without HTTP, and `hotcell:plugin/host`.
 
 use std::sync::OnceLock;
 
@@ -16,6 +16,7 @@ use wasmtime_wasi_io::bindings::wasi::io;
 use crate::engine::engine;
 use crate::files;
 use crate::guest::Guest;
+use crate::sockets;
 
 /// The interface of `sdk/wit`.
 const HOST: &str = "hotcell:plugin/host@0.1.0";
@@ -69,6 +70,7 @@ fn define(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     files::replace(linker)?;
     linker.allow_shadowing(false);
+    sockets::define(linker)?;
     linker.instance(HOST)?.func_wrap("host-call", host_call)
 }
 

@@ -18,6 +18,7 @@ mod guest;
 mod imports;
 mod lent;
 mod lifecycle;
+mod sockets;
 mod stdio;
 mod trap;
 mod value;

@@ -11,7 +11,7 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use crate::stdio::{Output, Stdin};
 
-/// A context with the granted folders, stdout and stderr. No network.
+/// A context with the granted folders, stdout and stderr. Its own network makes no socket: connections are the host's.
 pub(crate) fn context(start: &Start) -> Result<WasiCtxBuilder, Failure> {
     let mut builder = WasiCtxBuilder::new();
     // Before any folder: each remembers how it may block.

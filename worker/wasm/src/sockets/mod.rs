@@ -1,0 +1,290 @@
+//! `wasi:sockets` over connections that the host makes.
+//!
+//! A guest's socket is a place for a connection and nothing of the kernel's: the host call `net.connect` asks the host,
+//! which decides by the plan, and the worker's next socket(2) is answered with what it connected. Names are looked up by the host,
+//! too (`net.resolve`). There is no UDP, and nothing is bound or listened to.
+
+mod connection;
+
+use std::net::{IpAddr, SocketAddr};
+use std::vec;
+
+use hotcell_worker::HostCallError;
+use rustix::io::Errno;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{ComponentNamedList, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType};
+use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddress, IpAddressFamily, IpSocketAddress};
+use wasmtime_wasi::p2::bindings::sockets::tcp::ShutdownType;
+use wasmtime_wasi::p2::bindings::sockets::{instance_network, network, udp, udp_create_socket};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, Network, Pollable, subscribe};
+use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
+use wasmtime_wasi::{ResourceTable, WasiView as _};
+
+use crate::guest::Guest;
+use connection::Connection;
+
+/// The interfaces as wasmtime-wasi defines them; the linker serves every 0.2 version by them.
+const TCP: &str = "wasi:sockets/tcp@0.2.12";
+const CREATE: &str = "wasi:sockets/tcp-create-socket@0.2.12";
+const LOOKUP: &str = "wasi:sockets/ip-name-lookup@0.2.12";
+
+/// Bytes of a name that is looked up (RFC 1035), and of the text of an address with its port.
+const NAME_MAX: usize = 253;
+
+/// What a function of `wasi:sockets` that can fail returns.
+type Answer<T> = Result<T, ErrorCode>;
+
+/// A guest's TCP socket.
+struct TcpSocket {
+    family: IpAddressFamily,
+    state: State,
+}
+
+enum State {
+    Unconnected,
+    /// The guest asked, and was not told yet.
+    Connecting(Answer<Connection>, SocketAddr),
+    Connected(Connection, SocketAddr),
+    Failed,
+}
+
+/// Addresses of a name that the guest has not taken yet.
+struct Addresses(vec::IntoIter<IpAddr>);
+
+/// Both are done when they are begun: the host call waits.
+#[wasmtime_wasi::async_trait]
+impl Pollable for TcpSocket {
+    async fn ready(&mut self) {}
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Addresses {
+    async fn ready(&mut self) {}
+}
+
+/// Defines the interfaces.
+pub(crate) fn define(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    network::add_to_linker::<Guest, WasiSockets>(linker, &network::LinkOptions::default(), Guest::sockets)?;
+    instance_network::add_to_linker::<Guest, WasiSockets>(linker, Guest::sockets)?;
+    // Its context allows none: no socket is made.
+    udp_create_socket::add_to_linker::<Guest, WasiSockets>(linker, Guest::sockets)?;
+    udp::add_to_linker::<Guest, WasiSockets>(linker, Guest::sockets)?;
+    let mut create = linker.instance(CREATE)?;
+    resource::<TcpSocket>(&mut create, "tcp-socket")?;
+    function(&mut create, "create-tcp-socket", |guest, (family,): (IpAddressFamily,)| {
+        Ok(Ok(guest.table().push(TcpSocket { family, state: State::Unconnected })?))
+    })?;
+    define_lookup(&mut linker.instance(LOOKUP)?)?;
+    let mut tcp = linker.instance(TCP)?;
+    resource::<TcpSocket>(&mut tcp, "tcp-socket")?;
+    define_connecting(&mut tcp)?;
+    define_listening(&mut tcp)?;
+    define_options(&mut tcp)
+}
+
+fn define_lookup(lookup: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    resource::<Addresses>(lookup, "resolve-address-stream")?;
+    function(lookup, "resolve-addresses", |guest, (network, name): (Resource<Network>, String)| {
+        guest.table().get(&network)?;
+        Ok(match guest.look_up(&name) {
+            Ok(found) => Ok(guest.table().push(Addresses(found.into_iter()))?),
+            Err(code) => Err(code),
+        })
+    })?;
+    function(
+        lookup,
+        "[method]resolve-address-stream.resolve-next-address",
+        |guest, (this,): (Resource<Addresses>,)| {
+            Ok(Ok(guest.table().get_mut(&this)?.0.next().map(IpAddress::from)))
+        },
+    )?;
+    lookup.func_wrap("[method]resolve-address-stream.subscribe", pollable::<Addresses>)
+}
+
+fn define_connecting(tcp: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    type To = (Resource<TcpSocket>, Resource<Network>, IpSocketAddress);
+    function(tcp, "[method]tcp-socket.start-connect", |guest, (this, network, to): To| {
+        guest.table().get(&network)?;
+        let socket = guest.table().get(&this)?;
+        let to = SocketAddr::from(to);
+        let family = if to.is_ipv4() { IpAddressFamily::Ipv4 } else { IpAddressFamily::Ipv6 };
+        match socket.state {
+            State::Unconnected if socket.family != family => return Ok(Err(ErrorCode::InvalidArgument)),
+            State::Unconnected => {}
+            State::Connecting(..) => return Ok(Err(ErrorCode::ConcurrencyConflict)),
+            State::Connected(..) | State::Failed => return Ok(Err(ErrorCode::InvalidState)),
+        }
+        let connected = guest.connect(to);
+        guest.table().get_mut(&this)?.state = State::Connecting(connected, to);
+        Ok(Ok(()))
+    })?;
+    type Streams = (Resource<DynInputStream>, Resource<DynOutputStream>);
+    function(tcp, "[method]tcp-socket.finish-connect", |guest, (this,): (Resource<TcpSocket>,)| {
+        let socket = guest.table().get_mut(&this)?;
+        let (connection, peer) = match std::mem::replace(&mut socket.state, State::Failed) {
+            State::Connecting(Ok(connection), peer) => (connection, peer),
+            State::Connecting(Err(code), _) => return Ok(Err(code)),
+            other => {
+                socket.state = other;
+                return Ok(Err(ErrorCode::NotInProgress));
+            }
+        };
+        let (input, output) = connection.streams();
+        socket.state = State::Connected(connection, peer);
+        let streams: Streams =
+            (guest.table().push_child(input, &this)?, guest.table().push_child(output, &this)?);
+        Ok(Ok(streams))
+    })?;
+    function(tcp, "[method]tcp-socket.remote-address", |guest, (this,): (Resource<TcpSocket>,)| {
+        Ok(match &guest.table().get(&this)?.state {
+            State::Connected(_, peer) => Ok(IpSocketAddress::from(*peer)),
+            _ => Err(ErrorCode::InvalidState),
+        })
+    })?;
+    function(
+        tcp,
+        "[method]tcp-socket.shutdown",
+        |guest, (this, how): (Resource<TcpSocket>, ShutdownType)| {
+            Ok(match &guest.table().get(&this)?.state {
+                State::Connected(connection, _) => connection.shut_down(how).map_err(ErrorCode::from),
+                _ => Err(ErrorCode::InvalidState),
+            })
+        },
+    )?;
+    tcp.func_wrap("[method]tcp-socket.subscribe", pollable::<TcpSocket>)?;
+    tcp.func_wrap(
+        "[method]tcp-socket.address-family",
+        |mut store: StoreContextMut<'_, Guest>, (this,): (Resource<TcpSocket>,)| {
+            Ok((store.data_mut().table().get(&this)?.family,))
+        },
+    )
+}
+
+/// What belongs to sockets that are bound: there are none. The host's own addresses are told to nobody.
+fn define_listening(tcp: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    type Local = (Resource<TcpSocket>, Resource<Network>, IpSocketAddress);
+    refused::<Local, ()>(tcp, "[method]tcp-socket.start-bind", ErrorCode::AccessDenied)?;
+    refused::<This, ()>(tcp, "[method]tcp-socket.finish-bind", ErrorCode::NotInProgress)?;
+    refused::<This, ()>(tcp, "[method]tcp-socket.start-listen", ErrorCode::AccessDenied)?;
+    refused::<This, ()>(tcp, "[method]tcp-socket.finish-listen", ErrorCode::NotInProgress)?;
+    type Accepted = (Resource<TcpSocket>, Resource<DynInputStream>, Resource<DynOutputStream>);
+    refused::<This, Accepted>(tcp, "[method]tcp-socket.accept", ErrorCode::InvalidState)?;
+    refused::<This, IpSocketAddress>(tcp, "[method]tcp-socket.local-address", ErrorCode::NotSupported)?;
+    refused::<With<u64>, ()>(tcp, "[method]tcp-socket.set-listen-backlog-size", ErrorCode::NotSupported)?;
+    tcp.func_wrap(
+        "[method]tcp-socket.is-listening",
+        |mut store: StoreContextMut<'_, Guest>, (this,): This| {
+            store.data_mut().table().get(&this)?;
+            Ok((false,))
+        },
+    )
+}
+
+/// Options of the kernel's socket: none can be asked for or set.
+fn define_options(tcp: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
+    const NONE: ErrorCode = ErrorCode::NotSupported;
+    refused::<This, bool>(tcp, "[method]tcp-socket.keep-alive-enabled", NONE)?;
+    refused::<With<bool>, ()>(tcp, "[method]tcp-socket.set-keep-alive-enabled", NONE)?;
+    refused::<This, u32>(tcp, "[method]tcp-socket.keep-alive-count", NONE)?;
+    refused::<With<u32>, ()>(tcp, "[method]tcp-socket.set-keep-alive-count", NONE)?;
+    refused::<This, u8>(tcp, "[method]tcp-socket.hop-limit", NONE)?;
+    refused::<With<u8>, ()>(tcp, "[method]tcp-socket.set-hop-limit", NONE)?;
+    for option in ["keep-alive-idle-time", "keep-alive-interval", "receive-buffer-size", "send-buffer-size"] {
+        refused::<This, u64>(tcp, &format!("[method]tcp-socket.{option}"), NONE)?;
+        refused::<With<u64>, ()>(tcp, &format!("[method]tcp-socket.set-{option}"), NONE)?;
+    }
+    Ok(())
+}
+
+type This = (Resource<TcpSocket>,);
+type With<T> = (Resource<TcpSocket>, T);
+
+/// A resource that ends with its entry in the table.
+fn resource<T: Send + 'static>(instance: &mut LinkerInstance<'_, Guest>, name: &str) -> wasmtime::Result<()> {
+    instance.resource(name, ResourceType::host::<T>(), |mut store, index| {
+        store.data_mut().table().delete(Resource::<T>::new_own(index))?;
+        Ok(())
+    })
+}
+
+/// A function that answers or fails; only a wrong handle traps.
+fn function<P, R>(
+    instance: &mut LinkerInstance<'_, Guest>,
+    name: &str,
+    answer: impl Fn(&mut Guest, P) -> wasmtime::Result<Answer<R>> + Send + Sync + 'static,
+) -> wasmtime::Result<()>
+where
+    P: ComponentNamedList + Lift + 'static,
+    R: Lower + 'static,
+{
+    instance.func_wrap(name, move |mut store: StoreContextMut<'_, Guest>, parameters: P| {
+        Ok((answer(store.data_mut(), parameters)?,))
+    })
+}
+
+/// A function that always fails.
+fn refused<P, R>(
+    instance: &mut LinkerInstance<'_, Guest>,
+    name: &str,
+    code: ErrorCode,
+) -> wasmtime::Result<()>
+where
+    P: ComponentNamedList + Lift + 'static,
+    R: Lower + 'static,
+{
+    function::<P, R>(instance, name, move |_, _| Ok(Err(code)))
+}
+
+fn pollable<T: Pollable>(
+    mut store: StoreContextMut<'_, Guest>,
+    (this,): (Resource<T>,),
+) -> wasmtime::Result<(Resource<DynPollable>,)> {
+    Ok((subscribe(store.data_mut().table(), this)?,))
+}
+
+impl Guest {
+    fn table(&mut self) -> &mut ResourceTable {
+        self.ctx().table
+    }
+
+    /// Asks the host for the addresses of a name. An address is its own.
+    fn look_up(&mut self, name: &str) -> Answer<Vec<IpAddr>> {
+        if let Ok(address) = name.trim_matches(['[', ']']).parse() {
+            return Ok(vec![address]);
+        }
+        if name.is_empty() || name.len() > NAME_MAX {
+            return Err(ErrorCode::InvalidArgument);
+        }
+        let name = name.to_ascii_lowercase();
+        let answer = match self.link.link() {
+            Some(link) => link.host_call("net.resolve", name.trim_end_matches('.').as_bytes()),
+            None => Err(HostCallError::Refused),
+        };
+        match answer {
+            Ok(lines) => {
+                Ok(String::from_utf8_lossy(&lines).lines().filter_map(|line| line.parse().ok()).collect())
+            }
+            Err(HostCallError::Refused) => Err(ErrorCode::AccessDenied),
+            Err(_) => Err(ErrorCode::NameUnresolvable),
+        }
+    }
+
+    /// Asks the host for a connection, and takes it.
+    fn connect(&mut self, to: SocketAddr) -> Answer<Connection> {
+        let to = SocketAddr::new(to.ip().to_canonical(), to.port()).to_string();
+        let answer = match self.link.link() {
+            Some(link) => link.host_call("net.connect", to.as_bytes()),
+            None => Err(HostCallError::Refused),
+        };
+        match answer {
+            // A worker that may connect nowhere has no socket(2), not even to be told so.
+            Err(HostCallError::Refused) => Err(ErrorCode::AccessDenied),
+            // Why there is none, the socket says.
+            Ok(_) | Err(_) => Connection::take().map_err(|errno| match errno {
+                // The host makes no socket that it has not connected.
+                Errno::PERM => ErrorCode::AccessDenied,
+                errno => ErrorCode::from(errno),
+            }),
+        }
+    }
+}
