@@ -149,7 +149,7 @@ impl Lab {
         if !self.profile.runtimes().contains(&attack.runtime.into()) {
             return Ok(Finding::LeftOut("another runtime than the profile's"));
         }
-        if attack.unless.is_some() && self.profile.grants_files() {
+        if attack.unless.is_some() && self.profile.grants_files() && !self.profile.hides_files() {
             return Ok(Finding::LeftOut("the profile grants files"));
         }
         let plugin = match attack.runtime {

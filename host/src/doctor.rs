@@ -130,8 +130,15 @@ fn identity(root: bool) -> Layer {
 
 fn namespaces(platform: &Platform) -> Layer {
     let (there, how) = match platform.root {
-        true => (platform.namespaces, "IPC, network and UTS namespaces, as root"),
-        false => (platform.user_namespaces, "IPC, network and UTS namespaces, through a user namespace"),
+        true => (platform.namespaces, "IPC, mount, network and UTS namespaces, as root"),
+        false => {
+            (platform.user_namespaces, "IPC, mount, network and UTS namespaces, through a user namespace")
+        }
+    };
+    let how = if there && !platform.mounting {
+        "IPC, network and UTS namespaces; nothing can be mounted"
+    } else {
+        how
     };
     Layer {
         name: "namespaces",

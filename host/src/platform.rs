@@ -35,6 +35,7 @@ pub fn platform() -> Result<Platform, Error> {
         root,
         namespaces: root && namespaces(false),
         user_namespaces: !root && namespaces(true),
+        mounting: probe::mounting(!root).unwrap_or(false),
         cgroups: controllers(),
         kernel: kernel(),
     })

@@ -86,10 +86,12 @@ pub struct Platform {
     pub seccomp_listener: bool,
     /// The host is root, so that a worker can get a uid of its own.
     pub root: bool,
-    /// Root may enter IPC, network and UTS namespaces.
+    /// Root may enter IPC, mount, network and UTS namespaces.
     pub namespaces: bool,
     /// An ordinary user may do the same through a user namespace.
     pub user_namespaces: bool,
+    /// In a mount namespace of its own, this user may mount.
+    pub mounting: bool,
     /// The cgroup controllers with which this host may bound its workers.
     pub cgroups: Vec<Controller>,
     /// Kernel version, for messages only: features decide.

@@ -15,7 +15,7 @@ const CLEAN: &str = r#"schema = 1
 summary = "A role."
 runtime = "native"
 landlock = 3
-namespaces = ["ipc"]
+namespaces = ["ipc", "mount"]
 syscalls = ["worker-channel", "compute", "native-load", "files-read", "files-write"]
 
 [limits]
@@ -89,6 +89,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("a newer Landlock than is needed", "landlock = 3", "landlock = 6"),
     ("copies of native workers", "landlock = 3", "landlock = 3\nlaunch = \"fork\""),
     ("programs executed afresh", "landlock = 3", "landlock = 3\nlaunch = \"exec\""),
+    ("files that anybody can ask about", "[\"ipc\", \"mount\"]", "[\"ipc\"]"),
     ("a short reason", "It keeps its results.", "Results."),
     (
         "a reason twice",

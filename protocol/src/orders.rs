@@ -86,7 +86,7 @@ pub struct Rlimit {
     pub value: u64,
 }
 
-/// A namespace apart from the host's, which the workers of one launcher share (unshare(2)).
+/// A namespace apart from the host's (unshare(2)); the workers of one launcher share all but that of mounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Namespace {
@@ -98,6 +98,8 @@ pub enum Namespace {
     Network,
     /// Host name.
     Uts,
+    /// Of the worker's own: a file tree with the granted paths and nothing else.
+    Mount,
 }
 
 /// How a worker's process comes to be.

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hotcell::{CallError, Class, ExitCause, Host, Limit, Mechanism, Plugin};
+use hotcell::{CallError, Class, ExitCause, Host, Limit, LoadOptions, Mechanism, Plugin};
 use hotcell_tests::{Folders, fixture, package};
 use serde_json::json;
 
@@ -137,6 +137,97 @@ async fn a_file_ends_at_its_largest_size() {
         other => panic!("{other:?}"),
     }
     filer.finish().await;
+}
+
+/// What newfstatat(2) says of a path in a worker of the lab: `0`, or the errno.
+async fn stat(plugin: &Plugin, path: &Path) -> String {
+    let line = format!("{} -100 s:{} z:144 0", libc::SYS_newfstatat, path.display());
+    let said = plugin.call_raw("try_syscall", line.into_bytes()).await.expect("a reply");
+    let said = String::from_utf8(said).expect("text");
+    let (result, errno) = said.trim().split_once(' ').expect("a result and an errno");
+    if result == "0" { "0".to_owned() } else { errno.to_owned() }
+}
+
+#[tokio::test]
+async fn in_a_file_tree_of_its_own_a_native_plugin_finds_what_is_granted_and_nothing_else() {
+    let absent = libc::ENOENT.to_string();
+    // Landlock alone says nothing of metadata: the control.
+    let open = Filer::new("1 MiB").await;
+    for path in ["/etc/passwd".into(), open.folders.join("beside/text"), open.folders.join("beside")] {
+        assert_eq!(stat(&open.plugin, &path).await, "0", "{}", path.display());
+    }
+    open.finish().await;
+
+    let folders = Folders::new();
+    let single = folders.join("single");
+    std::fs::write(&single, "single").expect("writable");
+    let text = common::native_files(&folders, "1 MiB").text().to_owned();
+    let text = text.replacen("\"network\", \"uts\"]", "\"network\", \"uts\", \"mount\"]", 1);
+    let grant =
+        format!("\n[[file]]\npath = \"{}\"\naccess = \"read\"\nwhy = \"One file.\"\n", single.display());
+    let hidden = hotcell::policy::Profile::parse("native-files.toml", &(text + &grant)).expect("a profile");
+    let host = fixture::host(&folders).profile(hidden).build().await.expect("a host starts");
+    let path = common::filer(&folders);
+    let manifest = std::fs::read_to_string(path.join("manifest.json")).expect("readable");
+    let granted = folders.join("granted").display().to_string();
+    let both =
+        manifest.replace(&format!("\"{granted}\""), &format!("\"{granted}\", \"{}\"", single.display()));
+    assert_ne!(both, manifest, "it asks for the single file, too");
+    std::fs::write(path.join("manifest.json"), both).expect("writable");
+    let plugin = host.load(&path).await.unwrap_or_else(|error| panic!("{error}"));
+    let filer = Filer { host, folders, plugin };
+
+    for path in
+        [filer.folders.join("granted"), filer.folders.join("granted/text"), single.clone(), filer.data()]
+    {
+        assert_eq!(stat(&filer.plugin, &path).await, "0", "{}", path.display());
+    }
+    assert_eq!(filer.read(&filer.folders.join("granted/text")).await.expect("it is granted"), b"granted");
+    assert_eq!(filer.read(&single).await.expect("it is granted"), b"single");
+    assert_eq!(filer.write("file", 8).await.expect("it is granted"), "8 0");
+    assert_eq!(std::fs::read(filer.data().join("file")).expect("the host may read it"), [0; 8]);
+    let others = ["/etc/passwd", "/usr", "/proc/self/status", "/proc/1", "/dev/null", "/sys"];
+    let beside = ["beside", "beside/text", "filer/manifest.json"].map(|name| filer.folders.join(name));
+    for path in others.iter().map(PathBuf::from).chain(beside) {
+        assert!(path.exists(), "{}", path.display());
+        assert_eq!(stat(&filer.plugin, &path).await, absent, "{}", path.display());
+    }
+    // What is granted for reading is mounted so, and Landlock refuses it, too.
+    let line = format!("{} -100 s:{granted}/new {O_CREATE} 0x180", libc::SYS_openat);
+    let said = filer.plugin.call_raw("try_syscall", line.into_bytes()).await.expect("a reply");
+    let said = String::from_utf8(said).expect("text");
+    assert!([libc::EACCES, libc::EROFS].iter().any(|errno| said.trim() == format!("-1 {errno}")), "{said}");
+    assert!(!filer.folders.join("granted/new").exists());
+    filer.finish().await;
+}
+
+#[tokio::test]
+async fn a_command_runs_in_a_file_tree_of_its_own() {
+    let folders = Folders::new();
+    std::fs::create_dir(folders.join("text")).expect("the folder is new");
+    let text = folders.join("text").join("words");
+    std::fs::write(&text, "one two three\n").expect("writable");
+    let folder = folders.join("text").display().to_string();
+    let grant = format!("\n[[file]]\npath = \"{folder}\"\naccess = \"read\"\nwhy = \"The test's words.\"\n");
+    let namespaces = [("landlock = 3", "landlock = 3\nnamespaces = [\"mount\"]")];
+    let profile = common::profile("wasi-command", "hidden", &namespaces, &grant);
+    let host = fixture::host(&folders).profile(profile).build().await.expect("a host starts");
+    let path = folders.join("counts");
+    std::fs::create_dir(&path).expect("the folder is new");
+    std::fs::copy(package("wordcount/wordcount.wasm"), path.join("plugin.wasm")).expect("it is built");
+    let manifest = json!({
+        "schema": 1, "id": "dev.hotcell.test.counts", "name": "counts", "version": "0.1.0",
+        "plugin_type": "wasm", "wasm_path": "plugin.wasm", "runtime": "command",
+        "permissions": { "filesystem": { "read_paths": [folder] } },
+        "security_policy": { "profile": "hidden" },
+    });
+    std::fs::write(path.join("manifest.json"), manifest.to_string()).expect("writable");
+    let plugin =
+        host.load_with(&path, LoadOptions::command()).await.unwrap_or_else(|error| panic!("{error}"));
+    let run = |file: &Path| plugin.command().arguments([file.display().to_string()]).run();
+    assert_eq!(run(&text).await.expect("it ends"), 0);
+    assert_ne!(run(&folders.join("counts/manifest.json")).await.expect("it ends"), 0, "not granted");
+    host.shutdown().await;
 }
 
 /// What a call of the notebook's `read_file` says, in words.

@@ -44,6 +44,17 @@ fn without_the_right_to_make_namespaces_a_profile_that_requires_them_does_not_st
 }
 
 #[test]
+fn where_nothing_can_be_mounted_only_a_profile_with_a_file_tree_of_its_own_does_not_start() {
+    let said = call(&["mounts"]);
+    assert_eq!((said.code, said.out.trim()), (Some(0), r#"{"value":0}"#), "{said:?}");
+    let folders = Folders::new();
+    let arguments = [Path::new("call"), &package("thumbnail"), Path::new("info")];
+    let said = command::run(command::command_lacking(&["mounts"], &folders).args(arguments));
+    assert_eq!(said.code, Some(8), "{said:?}");
+    assert!(said.err.contains("mounting in a mount namespace"), "{said:?}");
+}
+
+#[test]
 fn doctor_names_the_missing_layer_and_the_profiles_that_it_stops() {
     let folders = Folders::new();
     let said = command::run(command::command_lacking(&["landlock"], &folders).args(["doctor", "--json"]));

@@ -20,8 +20,8 @@ use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process, pidfd_open, pidfd_send_signal,
 };
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, CpuSet, capabilities, remove_capability_from_bounding_set,
-    set_capabilities, set_no_new_privs,
+    CapabilitySet, CapabilitySets, CpuSet, capabilities, configure_capability_in_ambient_set,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
 
 use crate::start::Inherited;
@@ -124,7 +124,7 @@ pub fn serve(programs: &Path, wasm: WasmMain) -> Result<(), ChannelError> {
     let host = Channel::from_socket(sys::adopt(descriptor::LAUNCHER));
     let programs = Programs::open(programs)?;
     let namespaces = namespaces::enter()?;
-    drop_privileges()?;
+    drop_privileges(namespaces.contains(&Namespace::Mount))?;
     let ended = sys::child_signals()?;
     let (workers, guarded) = (BTreeMap::new(), BTreeMap::new());
     let mut launcher = Launcher { host, programs, wasm, namespaces, ended, workers, guarded };
@@ -136,14 +136,20 @@ pub fn serve(programs: &Path, wasm: WasmMain) -> Result<(), ChannelError> {
     }
 }
 
-/// Keeps [`KEPT`] of what this process has, also over exec, and nothing else for ever.
-fn drop_privileges() -> Result<(), Errno> {
+/// Keeps [`KEPT`] of what this process has, also over exec, and nothing else for ever; with `mounting`, also what a worker
+/// needs to make itself a file tree.
+fn drop_privileges(mounting: bool) -> Result<(), Errno> {
     let now = capabilities(None)?;
-    let kept = now.permitted & KEPT;
+    let mounting = if mounting { CapabilitySet::SYS_ADMIN } else { CapabilitySet::empty() };
+    let kept = now.permitted & (KEPT | mounting);
     // In this order: what is outside of the bounding set cannot become inheritable (capabilities(7)).
     set_capabilities(None, CapabilitySets { inheritable: kept, ..now })?;
     empty_bounding_set()?;
     set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: kept })?;
+    // Who is not root in its user namespace keeps over exec only what is ambient.
+    if now.permitted.contains(mounting) && !mounting.is_empty() {
+        configure_capability_in_ambient_set(mounting, true)?;
+    }
     set_no_new_privs(true)
 }
 

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use hotcell_protocol::{Filter, Instruction, Usage, WaitStatus};
 use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
 use rustix::process::Pid;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -65,6 +66,24 @@ fn bind(filter: &Filter) -> Result<Vec<libc::sock_filter>, Errno> {
 pub(crate) fn unshare(flags: UnshareFlags) -> Result<(), Errno> {
     // SAFETY: descriptors are not unshared, and the process has one thread, so no other code's assumptions change.
     unsafe { unshare_unsafe(flags) }
+}
+
+/// Adds attributes to a mount, with [`libc::AT_RECURSIVE`] also to what is mounted below it (mount_setattr(2), Linux 5.12).
+pub(crate) fn mount_attributes(mount: &OwnedFd, flags: i32, more: MountAttrFlags) -> Result<(), Errno> {
+    // `struct mount_attr`: what to set, what to clear, propagation, and the user namespace of an idmapped mount.
+    let attributes = [u64::from(more.bits()), 0, 0, 0];
+    // SAFETY: the path is an empty C string, and the kernel reads so many bytes of the array, which outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | flags,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+        )
+    };
+    if result == -1 { Err(last_errno()) } else { Ok(()) }
 }
 
 /// Splits a single-threaded process in two (fork(2)). The child gets `None`.

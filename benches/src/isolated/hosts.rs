@@ -168,11 +168,12 @@ impl Hosts {
 
 /// Shipped profiles with what some rows need beside: a host call and more calls outstanding, or the other kind of launch.
 fn profiles() -> Result<Vec<Profile>, Failure> {
-    let texts: [(&str, &str); 5] = [
+    let texts: [(&str, &str); 6] = [
         ("bench-core.toml", include_str!("../../profiles/bench-core.toml")),
         ("bench-native.toml", include_str!("../../profiles/bench-native.toml")),
         ("bench-core-executed.toml", include_str!("../../profiles/bench-core-executed.toml")),
         ("bench-core-grouped.toml", include_str!("../../profiles/bench-core-grouped.toml")),
+        ("bench-core-hidden.toml", include_str!("../../profiles/bench-core-hidden.toml")),
         ("bench-native-forked.toml", include_str!("../../profiles/bench-native-forked.toml")),
     ];
     let parse = |(file, text): (&str, &str)| {

@@ -59,6 +59,11 @@ pub(super) fn open_grouped(hosts: &Hosts, subject: &Subject<'_>) -> Opened {
     open_as(hosts, subject, "bench-core-grouped")
 }
 
+/// As [`open_prepared`], of a worker with a file tree of its own.
+pub(super) fn open_hidden(hosts: &Hosts, subject: &Subject<'_>) -> Opened {
+    open_as(hosts, subject, "bench-core-hidden")
+}
+
 fn open_as(hosts: &Hosts, subject: &Subject<'_>, profile: &str) -> Opened {
     let package = under_profile(&hosts.folder()?, subject.path, profile)?;
     opened(hosts, &package, |launch| launch.with_call(subject).prepared(0))

@@ -104,7 +104,7 @@ fn launches(hosts: &Rc<Hosts>, packages: &Packages, place: Place) -> Vec<Entry> 
     let usual = Group::Launch.count();
     let (native, wasm) = (packages.ordinary(Image::Native), packages.ordinary(Image::Wasm));
     let crashing = packages.echo(Group::Call, Image::Native);
-    let rows: [(&str, Image, &Path, &'static str, usize, OpenSubject); 14] = [
+    let rows: [(&str, Image, &Path, &'static str, usize, OpenSubject); 15] = [
         ("native, load to ready", Image::Native, &native, floor::EXEC, usual, launch::open),
         ("native, load to first reply", Image::Native, &native, floor::EXEC, usual, launch::open_with_call),
         ("native, start to first reply", Image::Native, &native, floor::EXEC, usual, launch::open_prepared),
@@ -151,6 +151,14 @@ fn launches(hosts: &Rc<Hosts>, packages: &Packages, place: Place) -> Vec<Entry> 
             floor::FORK,
             usual,
             launch::open_grouped,
+        ),
+        (
+            "wasm in its own file tree, start to first reply",
+            Image::Wasm,
+            &wasm,
+            floor::FORK,
+            usual,
+            launch::open_hidden,
         ),
         ("wasm spare, start to first reply", Image::Wasm, &wasm, floor::FORK, usual, launch::open_spare),
         ("wasm, first load, with compiling", Image::Wasm, &wasm, floor::EXEC, SLOW, launch::open_uncached),

@@ -155,6 +155,7 @@ fn platform(root: bool) -> Platform {
         root,
         namespaces: root,
         user_namespaces: true,
+        mounting: true,
         cgroups: Controller::ALL.to_vec(),
         kernel: (6, 18),
     }

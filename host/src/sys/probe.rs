@@ -43,11 +43,20 @@ pub(crate) fn seccomp_action(action: SeccompAction) -> Result<(), Errno> {
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
-/// Whether a process of this user can enter its own IPC, network and UTS namespaces, through a user namespace if it is
+/// Whether a process of this user can enter its own IPC, mount, network and UTS namespaces, through a user namespace if it is
 /// not privileged. Tried in a child.
 pub(crate) fn namespaces(through_user: bool) -> Result<bool, Errno> {
+    succeeds(if through_user { enter_through_user } else { enter })
+}
+
+/// Whether such a process may mount in a mount namespace of its own. Tried in a child.
+pub(crate) fn mounting(through_user: bool) -> Result<bool, Errno> {
+    succeeds(if through_user { mount_through_user } else { mount })
+}
+
+fn succeeds(attempt: fn() -> bool) -> Result<bool, Errno> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-    let child = try_in_child(if through_user { enter_through_user } else { enter }, writer.as_fd())?;
+    let child = try_in_child(attempt, writer.as_fd())?;
     drop(writer);
     let mut report = [0];
     let entered = loop {
@@ -68,11 +77,22 @@ pub(crate) fn wall() -> u32 {
 }
 
 fn enter() -> bool {
-    unshare(libc::CLONE_NEWIPC | libc::CLONE_NEWNET | libc::CLONE_NEWUTS)
+    unshare(libc::CLONE_NEWIPC | libc::CLONE_NEWNET | libc::CLONE_NEWNS | libc::CLONE_NEWUTS)
 }
 
 fn enter_through_user() -> bool {
     unshare(libc::CLONE_NEWUSER) && enter()
+}
+
+fn mount() -> bool {
+    let (none, root) = (std::ptr::null::<libc::c_char>(), c"/".as_ptr());
+    // SAFETY: the path is a C string, and null is allowed where only the propagation changes; only the probing child calls it.
+    unshare(libc::CLONE_NEWNS)
+        && unsafe { libc::mount(none, root, none, libc::MS_SLAVE | libc::MS_REC, none.cast()) == 0 }
+}
+
+fn mount_through_user() -> bool {
+    unshare(libc::CLONE_NEWUSER) && mount()
 }
 
 fn unshare(flags: i32) -> bool {
@@ -90,6 +110,7 @@ mod tests {
         let _ = super::landlock_abi();
         seccomp_action(SeccompAction::Errno).expect("every seccomp kernel has it");
         super::namespaces(true).expect("the child is made and reaped");
+        super::mounting(true).expect("the child is made and reaped");
         let after = std::fs::read_to_string("/proc/self/status").expect("status");
         let line = |text: &str, key: &str| text.lines().find(|l| l.starts_with(key)).map(str::to_owned);
         assert_eq!(line(&before, "Seccomp:"), line(&after, "Seccomp:"));

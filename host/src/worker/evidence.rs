@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use hotcell_protocol::launch::build_id;
-use hotcell_protocol::{Evidence, Orders, Statement};
+use hotcell_protocol::{Evidence, Namespace, Orders, Statement};
 
 use crate::identity::Identity;
 use crate::sys::pidfd::lives;
@@ -54,7 +54,8 @@ impl Expected<'_> {
             statement,
         };
         let said = &evidence.statement;
-        let facts: [(&str, bool); 11] = [
+        let own_files = orders.namespaces.contains(&Namespace::Mount);
+        let facts: [(&str, bool); 12] = [
             ("build", said.build == build_id()),
             ("uid", evidence.uid == uid),
             ("gid", evidence.gid == gid),
@@ -66,6 +67,7 @@ impl Expected<'_> {
             ("threads", evidence.threads == 1),
             ("dumpable", said.dumpable == orders.dumpable),
             ("refused acts", said.refused.len() >= ACTS && said.refused.iter().all(|r| r.errno != 0)),
+            ("file tree", !own_files || said.refused.iter().any(|r| r.errno == libc::ENOENT)),
         ];
         let foreign = said.descriptors.iter().find(|fd| !self.descriptors.contains(fd));
         match (facts.iter().find(|(_, holds)| !holds), foreign) {

@@ -1,6 +1,6 @@
 //! What a plan does not enforce on its platform, and what carries it instead. Nothing weaker is silent.
 
-use hotcell_protocol::{FileAccess, Runtime};
+use hotcell_protocol::{FileAccess, Namespace, Runtime};
 
 use crate::{Controller, Platform, Policy};
 
@@ -20,10 +20,14 @@ pub(super) fn lines(policy: &Policy, platform: &Platform) -> Vec<String> {
                 .to_owned(),
         );
     }
+    let hides_files = policy.namespaces.iter().any(|(namespace, _)| *namespace == Namespace::Mount);
+    if !hides_files {
+        lines.push("mount namespace: the profile asks for none; Landlock decides about paths".to_owned());
+    }
     lines.push(
-        "mount and PID namespaces: Landlock decides about paths, and no set holds kill or ptrace".to_owned(),
+        "PID namespace: a worker is one process, and no set holds kill, ptrace or pidfd_open".to_owned(),
     );
-    lines.extend(files(policy));
+    lines.extend(files(policy, hides_files));
     lines.extend(cgroups(policy).map(str::to_owned));
     lines.push(violations(policy.runtime).to_owned());
     lines
@@ -53,15 +57,15 @@ const IDENTITY: [&str; 3] = [
     "undumpable: the user's other processes may inspect the worker; the host reads it back that way",
 ];
 
-fn files(policy: &Policy) -> Vec<String> {
+fn files(policy: &Policy, hidden: bool) -> Vec<String> {
     let mut lines = Vec::new();
-    if !policy.files.is_empty() {
+    if !policy.files.is_empty() && !hidden {
         lines.push("metadata outside the granted paths: names, sizes and times can be asked for (stat), since Landlock does not govern that".to_owned());
     }
     if policy.files.iter().any(|file| file.access == FileAccess::Write) {
         lines.push("disk quota: the host looks ten times a second and ends a worker whose ${data} and ${scratch} hold more than `disk`; other granted paths are bounded by `file-size` for each file".to_owned());
     }
-    if policy.runtime == Runtime::Native {
+    if policy.runtime == Runtime::Native && !hidden {
         lines.push("metadata while the library loads: names, sizes and times can be asked for (stat) until it is loaded".to_owned());
     }
     lines

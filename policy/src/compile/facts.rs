@@ -121,19 +121,22 @@ fn process(facts: &mut Vec<Fact>, policy: &Policy, orders: &Orders) {
     };
     add(facts, Topic::Process, text, source.clone());
     for namespace in &orders.namespaces {
-        let name = namespace_name(*namespace);
+        let words = match namespace {
+            Namespace::Mount => {
+                "a file tree of the worker's own: the granted paths, and nothing else".to_owned()
+            }
+            shared => {
+                let name = namespace_name(*shared);
+                format!("a {name} namespace apart from the host's, shared with other workers")
+            }
+        };
         let asked = policy.namespaces.iter().find(|(known, _)| known == namespace);
         let source = match (asked, namespace) {
             (Some((_, profile)), _) => format!("{profile} namespaces"),
             (None, Namespace::User) => "needed for the others by an ordinary user".to_owned(),
             (None, _) => BUILT_IN.to_owned(),
         };
-        add(
-            facts,
-            Topic::Process,
-            format!("a {name} namespace apart from the host's, shared with other workers"),
-            source,
-        );
+        add(facts, Topic::Process, words, source);
     }
     let uid =
         if orders.distinct_uid { "a uid and gid of the plugin's own" } else { "the user's uid and gid" };

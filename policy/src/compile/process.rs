@@ -9,12 +9,21 @@ pub(super) fn namespaces(policy: &Policy, platform: &Platform) -> Result<Vec<Nam
     if policy.namespaces.is_empty() {
         return Ok(Vec::new());
     }
+    let mounts = policy.namespaces.iter().any(|(namespace, _)| *namespace == Namespace::Mount);
+    if mounts && !platform.mounting {
+        return Err(unavailable(
+            platform,
+            "mounting in a mount namespace",
+            (5, 12),
+            "allow mount, mount_setattr, fsopen, open_tree, move_mount, pivot_root and umount2 to the host (in containers also by AppArmor's profile), or take `mount` out of the profile's `namespaces`",
+        ));
+    }
     match (platform.root, platform.namespaces, platform.user_namespaces) {
         (true, true, _) => Ok(wanted.collect()),
         (false, _, true) => Ok(std::iter::once(Namespace::User).chain(wanted).collect()),
         (true, false, _) => Err(unavailable(
             platform,
-            "IPC, network and UTS namespaces for root",
+            "IPC, mount, network and UTS namespaces for root",
             (3, 0),
             "run the host with CAP_SYS_ADMIN; containers often take it away",
         )),
@@ -44,5 +53,6 @@ pub(crate) fn namespace_name(namespace: Namespace) -> &'static str {
         Namespace::Ipc => "ipc",
         Namespace::Network => "network",
         Namespace::Uts => "uts",
+        Namespace::Mount => "mount",
     }
 }

@@ -179,6 +179,11 @@ impl Profile {
         !self.files.is_empty()
     }
 
+    /// Whether workers get a file tree of their own, in which nothing is that was not granted.
+    pub fn hides_files(&self) -> bool {
+        self.namespaces.iter().any(|(namespace, _)| *namespace == Namespace::Mount)
+    }
+
     /// The bounds.
     pub fn limits(&self) -> &Limits {
         &self.limits

@@ -40,8 +40,12 @@ pub(crate) const LANDLOCK_FOR_FILES: u32 = 3;
 /// The newest Landlock ABI that this crate knows.
 const LANDLOCK_MAX: u32 = crate::compile::LANDLOCK_ABI_MAX;
 
-const NAMESPACES: [(&str, Namespace); 3] =
-    [("ipc", Namespace::Ipc), ("network", Namespace::Network), ("uts", Namespace::Uts)];
+const NAMESPACES: [(&str, Namespace); 4] = [
+    ("ipc", Namespace::Ipc),
+    ("mount", Namespace::Mount),
+    ("network", Namespace::Network),
+    ("uts", Namespace::Uts),
+];
 
 const WHY_MAX: usize = 1000;
 

@@ -62,6 +62,7 @@ pub fn lint(file: &str, text: &str) -> Result<Vec<Warning>, ParseError> {
     lint.limits();
     lint.landlock();
     lint.launch();
+    lint.file_tree();
     let mut warnings = lint.warnings;
     warnings.sort();
     Ok(warnings)
@@ -243,6 +244,18 @@ impl Lint<'_> {
         };
         let message = format!("`landlock = {pinned}`, and the grants need ABI {needs}: {effect}");
         self.warn(self.lines.landlock, "landlock-minimum", message);
+    }
+
+    fn file_tree(&mut self) {
+        let profile = self.profile;
+        let native = profile.runtimes.contains(&Runtime::Native);
+        if native
+            && !profile.hides_files()
+            && let Some(rule) = profile.files.iter().find(|rule| rule.source == profile.name())
+        {
+            let message = "native plugins with files can ask for names, sizes and times of every file; add `mount` to `namespaces`";
+            self.warn(rule.reasons.line, "visible-files", message);
+        }
     }
 
     fn launch(&mut self) {

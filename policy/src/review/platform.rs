@@ -48,11 +48,15 @@ impl FromStr for Platform {
             root,
             namespaces: root,
             user_namespaces: !root,
+            mounting: kernel >= MOUNTING,
             cgroups: if root { Controller::ALL.to_vec() } else { Vec::new() },
             kernel,
         })
     }
 }
+
+/// mount_setattr(2).
+const MOUNTING: (u32, u32) = (5, 12);
 
 fn read_version(text: &str) -> Option<(u32, u32)> {
     let (major, minor) = text.split_once('.')?;

@@ -45,6 +45,7 @@ pub(crate) fn root_platform() -> Platform {
         root: true,
         namespaces: true,
         user_namespaces: true,
+        mounting: true,
         cgroups: Controller::ALL.to_vec(),
         kernel: (6, 18),
     }

@@ -7,13 +7,27 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 /// What can be made to lack: name, system calls, the errno that a kernel without it answers.
-const LAYERS: [(&str, &[libc::c_long], i32); 5] = [
+const LAYERS: [(&str, &[libc::c_long], i32); 6] = [
     (
         "landlock",
         &[libc::SYS_landlock_create_ruleset, libc::SYS_landlock_add_rule, libc::SYS_landlock_restrict_self],
         libc::ENOSYS,
     ),
     ("namespaces", &[libc::SYS_unshare], libc::EPERM),
+    // As AppArmor's usual profile of a container does, which lets namespaces be entered.
+    (
+        "mounts",
+        &[
+            libc::SYS_fsopen,
+            libc::SYS_mount,
+            libc::SYS_mount_setattr,
+            libc::SYS_move_mount,
+            libc::SYS_open_tree,
+            libc::SYS_pivot_root,
+            libc::SYS_umount2,
+        ],
+        libc::EACCES,
+    ),
     ("seccomp", &[libc::SYS_seccomp], libc::ENOSYS),
     ("pidfd", &[libc::SYS_pidfd_open], libc::ENOSYS),
     // What the usual filter of a container refuses to who has no capability beyond the usual ones.

@@ -2,7 +2,7 @@
 
 use std::os::fd::{BorrowedFd, RawFd};
 
-use hotcell_protocol::{Failure, Orders, Refusal, Statement, Step, launch::build_id};
+use hotcell_protocol::{Failure, Namespace, Orders, Refusal, Statement, Step, launch::build_id};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType};
@@ -22,7 +22,7 @@ pub(super) fn statement(dumpable: bool, orders: &Orders) -> Result<Statement, Fa
         landlock_abi: orders.landlock.abi,
         dumpable,
         descriptors: (0..BEYOND).filter(|fd| is_open(*fd)).collect(),
-        refused: vec![refused_open()?, refused_socket()?],
+        refused: refused_acts(orders)?,
     })
 }
 
@@ -32,6 +32,25 @@ fn is_open(fd: u32) -> bool {
     // SAFETY: the borrow ends with this call, which only asks whether the number is in use and changes nothing.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     rustix::io::fcntl_getfd(borrowed).is_ok()
+}
+
+fn refused_acts(orders: &Orders) -> Result<Vec<Refusal>, Failure> {
+    let mut acts = vec![refused_open()?, refused_socket()?];
+    if orders.namespaces.contains(&Namespace::Mount) {
+        acts.push(absent_status()?);
+    }
+    Ok(acts)
+}
+
+/// No plan grants anything of `/proc` but descriptors, so a file tree of the worker's own cannot have this.
+fn absent_status() -> Result<Refusal, Failure> {
+    const ACT: &str = "stat(\"/proc/self/status\")";
+    match rustix::fs::stat("/proc/self/status") {
+        Err(errno @ Errno::NOENT) => Ok(Refusal { act: ACT.to_owned(), errno: errno.raw_os_error() }),
+        other => {
+            Err(failure(format!("{ACT} must find nothing, and said {:?}", other.map(|_| "there it is"))))
+        }
+    }
 }
 
 /// No plan grants the root folder, so Landlock must refuse it.

@@ -64,7 +64,7 @@ fn fitting(path: &OwnedFd, access: BitFlags<AccessFs>, abi: ABI) -> Result<BitFl
 
 /// Opens a granted path. No component below the base may be a symbolic link: the rule would bind to its target, and a
 /// package could widen its own grant with one.
-fn open_beneath(base: &str, path: &str) -> Result<OwnedFd, Errno> {
+pub(super) fn open_beneath(base: &str, path: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let base = rustix::fs::openat(CWD, base, flags, Mode::empty())?;
     if path.is_empty() {
@@ -74,7 +74,7 @@ fn open_beneath(base: &str, path: &str) -> Result<OwnedFd, Errno> {
     rustix::fs::openat2(&base, path, flags, Mode::empty(), resolve)
 }
 
-fn unopened(path: &str, errno: Errno) -> Failure {
+pub(super) fn unopened(path: &str, errno: Errno) -> Failure {
     let why = match errno {
         Errno::LOOP => {
             "a component of it is a symbolic link, which could lead elsewhere; grant the real path".into()
@@ -88,7 +88,7 @@ fn unopened(path: &str, errno: Errno) -> Failure {
     }
 }
 
-fn base(place: Place, places: &[(Place, String)]) -> Result<&str, Failure> {
+pub(super) fn base(place: Place, places: &[(Place, String)]) -> Result<&str, Failure> {
     match place {
         Place::Root => Ok("/"),
         _ => places

@@ -8,9 +8,10 @@ mod identity;
 mod inspect;
 mod landlock;
 mod limits;
+mod mounts;
 mod seccomp;
 
-use hotcell_protocol::{Channel, Failure, Filters, Generation, Orders, Statement, Step};
+use hotcell_protocol::{Channel, Failure, Filters, Generation, Namespace, Orders, Statement, Step};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
 
@@ -52,6 +53,9 @@ pub(crate) fn confine(
     let orders = &started.start.orders;
     inspect::close_the_rest()?;
     limits::apply(&orders.rlimits)?;
+    if orders.namespaces.contains(&Namespace::Mount) {
+        mounts::hide(orders, &started.start.places)?;
+    }
     identity::become_nobody(orders.distinct_uid, started.start.identity)?;
     let ruleset = landlock::prepare(&orders.landlock, &started.start.places)?;
     let dumpable = set_dumpable(orders.dumpable)?;
