@@ -6,8 +6,8 @@ use std::net::TcpListener;
 use std::process::Command;
 
 use hotcell::{CallError, EventKind, Observer, Plugin, Refuser, Severity};
-use hotcell_tests::{fixture, package};
-use serde_json::Value;
+use hotcell_tests::{Folders, fixture, package};
+use serde_json::{Value, json};
 
 mod common;
 
@@ -56,6 +56,41 @@ async fn the_environment_and_the_arguments_hold_nothing_of_the_host() {
     assert!(!said.contains("HOTCELL_CANARY") && !said.contains("PATH="), "{said}");
     let control = bare("crash-lab/native/crash_lab.so", "env", "");
     assert!(control.contains("HOTCELL_CANARY"), "control: {control}");
+}
+
+/// The bytes whose complement `search` of the lab is asked for: the question must not hold what it looks for.
+fn complement(bytes: &str) -> String {
+    bytes.bytes().map(|byte| format!("{:02x}", !byte)).collect()
+}
+
+#[tokio::test]
+async fn the_memory_of_a_copied_worker_holds_nothing_of_the_host_or_of_another_plugin() {
+    let folders = Folders::new();
+    let copied = [("landlock = 1", "landlock = 1\nlaunch = \"fork\"")];
+    let profile = common::profile("native-strict", "copied", &copied, "");
+    let secret = |of: &str| format!("{of} keeps {}", std::process::id());
+    let (of_host, of_neighbour) = (secret("the host"), secret("a neighbour"));
+    let answer = of_host.clone();
+    let host = fixture::host(&folders)
+        .profile(profile)
+        .host_call("test.secret", move |_, _| std::future::ready(Ok(answer.clone().into_bytes())));
+    let host = host.build().await.expect("a host starts");
+    let lab = |name| {
+        let more = json!({ "security_policy": { "profile": "copied" } });
+        common::native(&folders, name, "crash-lab/native/crash_lab.so", more)
+    };
+    let neighbour = host.load(lab("neighbour")).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(text(&neighbour, "ok", &of_neighbour).await.expect("a reply"), of_neighbour);
+    let plugin = host.load(lab("searches")).await.unwrap_or_else(|error| panic!("{error}"));
+    for what in [&of_host, &of_neighbour] {
+        assert_eq!(text(&plugin, "search", &complement(what)).await.expect("a reply"), "0", "{what}");
+    }
+    // What it has of the launcher is found: the names of programs.
+    let inherited = text(&plugin, "search", &complement("hotcell-compiler")).await.expect("a reply");
+    assert_ne!(inherited, "0", "control");
+    let control = bare("crash-lab/native/crash_lab.so", "search", &complement("HOTCELL_CANARY=sings"));
+    assert_ne!(control.trim(), "0", "control");
+    host.shutdown().await;
 }
 
 #[tokio::test]

@@ -175,3 +175,51 @@ HOTCELL_EXPORT(search_memory)(const uint8_t *input, size_t length) {
     say("%zu", search.found);
     return said_ok();
 }
+
+/* Whether a page can be read: rt_sigprocmask(2) reads a set before it finds that there is nothing called -1. */
+static int is_readable(uintptr_t page) {
+    return syscall(SYS_rt_sigprocmask, -1, page, NULL, 8) == -1 && errno == EINVAL;
+}
+
+/* How often the bytes whose complement this is stand in the mappings around an address, up to a gap of 256 MiB. */
+static size_t find_around(uintptr_t anchor, const uint8_t *complement, size_t length) {
+    size_t found = 0, gap, at, i;
+    int upwards;
+    for (upwards = 0; upwards < 2; upwards++) {
+        uintptr_t page = anchor & ~(uintptr_t)(PAGE - 1);
+        for (gap = 0; gap < 65536 && page >= PAGE && page < (uintptr_t)1 << 47; page += upwards ? PAGE : -(uintptr_t)PAGE) {
+            const volatile uint8_t *bytes = (const volatile uint8_t *)page;
+            if (!is_readable(page)) {
+                gap++;
+                continue;
+            }
+            gap = 0;
+            for (at = 0; at + length <= PAGE; at++) {
+                for (i = 0; i < length && (uint8_t)~bytes[at + i] == complement[i]; i++) {
+                }
+                found += i == length;
+            }
+        }
+    }
+    return found;
+}
+
+/* "0": how often some bytes stand anywhere in this process's memory. The input is their complement, in hexadecimal, so that the
+ * question does not hold what it asks for. */
+HOTCELL_EXPORT(search)(const uint8_t *input, size_t length) {
+    uint8_t complement[64];
+    int here;
+    size_t found, count = from_hex(input_text(input, length), complement, sizeof complement);
+    if (count < 8) {
+        say_nothing();
+        say("too short");
+        return said_error();
+    }
+    /* The stack, the heap, this library, libc, and the program that the launcher is. */
+    found = find_around((uintptr_t)&here, complement, count) + find_around((uintptr_t)sbrk(0) - 1, complement, count) +
+            find_around((uintptr_t)find_around, complement, count) + find_around((uintptr_t)&strtoull, complement, count) +
+            find_around((uintptr_t)getauxval(AT_PHDR), complement, count);
+    say_nothing();
+    say("%zu", found);
+    return said_ok();
+}
