@@ -48,7 +48,7 @@ pub struct FileGrant {
     pub create: bool,
     /// Deleting files and folders.
     pub delete: bool,
-    /// A command sees it as `/`.
+    /// A command sees it as `/`; it is a native plugin's working directory.
     pub is_root: bool,
     pub(crate) source: String,
 }
@@ -245,11 +245,6 @@ fn files(manifest: &Manifest, profile: &Profile, runtime: Runtime) -> Result<Vec
     }
     let mut grants = merged(grants);
     if let Some(root) = &requests.root {
-        if runtime != Runtime::Command {
-            let advice = "only a command has its paths from the runtime; leave it out".to_owned();
-            let key = "permissions.filesystem.root".to_owned();
-            return Err(PolicyError::NotBuilt { key, place: place(manifest, root.line), advice });
-        }
         grants.iter_mut().filter(|grant| grant.path == root.value).for_each(|grant| grant.is_root = true);
     }
     Ok(grants)

@@ -243,7 +243,7 @@ fn some_paths_are_refused_although_they_are_granted() {
 }
 
 #[test]
-fn the_root_of_a_command_is_one_of_its_paths_and_a_library_has_none() {
+fn the_folder_of_relative_paths_is_one_of_the_plugin_s_own() {
     let files =
         r#""filesystem": {"read_paths": ["${plugin}"], "write_paths": ["${data}"], "root": "${data}"}"#;
     let policy = resolve(&command(files), &shipped("wasi-command")).expect("is covered");
@@ -253,8 +253,10 @@ fn the_root_of_a_command_is_one_of_its_paths_and_a_library_has_none() {
     let text = include_str!("../../sandbox-profiles/wasi-command.toml");
     let text = text.replace("runtime = \"command\"", "runtime = [\"native\", \"command\"]");
     let profile = Profile::parse("both.toml", &text).unwrap_or_else(|error| panic!("{error}"));
-    let error = error_of(resolve(&native, &profile));
-    assert!(matches!(&error, PolicyError::NotBuilt { key, .. } if key.ends_with("root")), "{error}");
+    let policy = resolve(&native, &profile).expect("is covered");
+    let plan = compile(&policy, &common::root_platform()).expect("compiles");
+    assert_eq!(plan.orders.folder, Some((hotcell_protocol::Place::Data, String::new())));
+    assert!(plan.facts.iter().any(|fact| fact.text == "relative paths are in ${data}"));
 }
 
 #[test]

@@ -289,6 +289,8 @@ pub struct Orders {
     pub filters: Filters,
     /// Paths that the runtime offers to a WASI guest.
     pub files: Vec<FileOrder>,
+    /// The working directory of a native plugin: base folder, and path below it. `/` without one.
+    pub folder: Option<(Place, String)>,
     /// Host calls that the broker answers.
     pub host_calls: Vec<String>,
 }

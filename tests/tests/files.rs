@@ -139,6 +139,35 @@ async fn a_file_ends_at_its_largest_size() {
     filer.finish().await;
 }
 
+/// A native plugin is not told where its folders are: it needs no more than relative paths.
+#[tokio::test]
+async fn relative_paths_are_in_the_folder_that_the_manifest_names() {
+    let folders = Folders::new();
+    let profile = common::native_files(&folders, "1 MiB");
+    let host = fixture::host(&folders).profile(profile).build().await.expect("a host starts");
+    let path = common::filer(&folders);
+    let manifest = std::fs::read_to_string(path.join("manifest.json")).expect("readable");
+    let rooted = manifest.replace("\"create_files\":true", "\"create_files\":true,\"root\":\"${data}\"");
+    assert_ne!(rooted, manifest);
+    let note = format!("{} -100 s:note {O_CREATE} 0x180\n{} $1 x:6869 2", libc::SYS_openat, libc::SYS_write);
+    let up = format!("{} -100 s:../../uids 0x80000", libc::SYS_openat);
+    for (manifest, written, said) in [(rooted, "2 0", true), (manifest, "-1 9", false)] {
+        std::fs::write(path.join("manifest.json"), manifest).expect("writable");
+        let plugin = host.load(&path).await.unwrap_or_else(|error| panic!("{error}"));
+        let reply = plugin.call_raw("try_syscall", note.clone().into_bytes()).await.expect("a reply");
+        let reply = String::from_utf8(reply).expect("text");
+        assert_eq!(reply.lines().nth(1), Some(written), "{reply}");
+        let kept = folders.join("state").join("data").join("dev.hotcell.test.filer").join("note");
+        assert_eq!(std::fs::read(&kept).ok(), said.then(|| b"hi".to_vec()));
+        let outside = plugin.call_raw("try_syscall", up.clone().into_bytes()).await.expect("a reply");
+        assert!(outside.starts_with(b"-1 "), "{outside:?}");
+        plugin.unload().await;
+        // It is the control's that none is there.
+        let _ = std::fs::remove_file(kept);
+    }
+    host.shutdown().await;
+}
+
 /// What newfstatat(2) says of a path in a worker of the lab: `0`, or the errno.
 async fn stat(plugin: &Plugin, path: &Path) -> String {
     let line = format!("{} -100 s:{} z:144 0", libc::SYS_newfstatat, path.display());

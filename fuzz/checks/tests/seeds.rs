@@ -167,6 +167,7 @@ fn orders(runtime: Runtime, filters: Filters) -> Orders {
         landlock: Landlock { abi: 7, rules: vec![rule(Place::Plugin, ""), rule(Place::Root, "usr/share")] },
         filters,
         files: vec![file],
+        folder: Some((Place::Data, "results".to_owned())),
         host_calls: vec!["log".to_owned()],
     }
 }

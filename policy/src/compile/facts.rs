@@ -28,6 +28,11 @@ pub(super) fn write(
     for (file, source) in orders.files.iter().zip(policy.files.iter().map(|file| &file.source)) {
         add(&mut facts, Topic::File, format!("the guest sees it as {}", file.guest), source.clone());
     }
+    if orders.folder.is_some() {
+        for file in policy.files.iter().filter(|file| file.is_root) {
+            add(&mut facts, Topic::File, format!("relative paths are in {}", file.path), file.source.clone());
+        }
+    }
     for (grant, source) in &policy.connects {
         add(&mut facts, Topic::Connect, grant.words(), source.clone());
     }

@@ -1,6 +1,6 @@
 //! Landlock rules (landlock(7)). The worker handles every right that the ABI has, and only these rules allow any.
 
-use hotcell_protocol::{FileAccess, FileOrder, Landlock, PathRule, Runtime};
+use hotcell_protocol::{FileAccess, FileOrder, Landlock, PathRule, Place, Runtime};
 
 use crate::policy::FileGrant;
 use crate::{Platform, Policy, PolicyError};
@@ -110,6 +110,12 @@ pub(super) fn guest_files(policy: &Policy) -> Result<Vec<FileOrder>, PolicyError
             advice: "ask for only one of them".to_owned(),
         }),
     }
+}
+
+/// Where a native plugin's relative paths are.
+pub(super) fn working_folder(policy: &Policy) -> Option<(Place, String)> {
+    let root = policy.files.iter().find(|file| file.is_root && policy.runtime == Runtime::Native)?;
+    Some((root.path.place(), root.path.path().to_owned()))
 }
 
 fn file_order(file: &FileGrant) -> FileOrder {

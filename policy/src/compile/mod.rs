@@ -41,6 +41,7 @@ pub fn compile(policy: &Policy, platform: &Platform) -> Result<Plan, PolicyError
         landlock,
         filters: compiled,
         files: landlock::guest_files(policy)?,
+        folder: landlock::working_folder(policy),
         host_calls: policy.host_calls.iter().map(|(name, _)| name.to_string()).collect(),
     };
     let facts = facts::write(policy, platform, &orders, &cgroups);

@@ -126,7 +126,7 @@ pub(crate) const KEYS: &[Key] = &[
         "permissions.filesystem.root",
         GRANT_PATH,
         NOTHING,
-        "the folder, one of these paths, that a command sees as `/`, and in which its relative paths are",
+        "the folder, one of these paths, in which relative paths are: a native plugin's working directory, and what a command sees as `/`",
     ),
     key(
         "permissions.filesystem.create_files",

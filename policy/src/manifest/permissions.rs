@@ -20,7 +20,7 @@ pub(crate) struct Located<T> {
 pub(crate) struct Requests {
     pub(crate) read_paths: Vec<Located<GrantPath>>,
     pub(crate) write_paths: Vec<Located<GrantPath>>,
-    /// What a command sees as `/`.
+    /// In which relative paths are.
     pub(crate) root: Option<Located<GrantPath>>,
     pub(crate) create_files: bool,
     pub(crate) delete_files: bool,

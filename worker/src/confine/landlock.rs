@@ -33,6 +33,13 @@ pub(super) fn prepare(orders: &Landlock, places: &[(Place, String)]) -> Result<R
     Ok(ruleset)
 }
 
+/// Makes a granted folder the working directory. As the plugin's uid, and without following a link, as for a rule.
+pub(super) fn enter(place: Place, path: &str, places: &[(Place, String)]) -> Result<(), Failure> {
+    let base = base(place, places)?;
+    let entered = open_beneath(base, path).and_then(|folder| rustix::process::fchdir(&folder));
+    entered.map_err(|errno| unopened(&format!("{}/{path}", base.trim_end_matches('/')), errno))
+}
+
 fn create(abi: ABI) -> Result<RulesetCreated, RulesetError> {
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)

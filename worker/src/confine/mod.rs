@@ -57,6 +57,9 @@ pub(crate) fn confine(
         mounts::hide(orders, &started.start.places)?;
     }
     identity::become_nobody(orders.distinct_uid, started.start.identity)?;
+    if let Some((place, path)) = &orders.folder {
+        landlock::enter(*place, path, &started.start.places)?;
+    }
     let ruleset = landlock::prepare(&orders.landlock, &started.start.places)?;
     let dumpable = set_dumpable(orders.dumpable)?;
     landlock::enforce(ruleset)?;
