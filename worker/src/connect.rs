@@ -43,12 +43,17 @@ pub(crate) fn install(ask: Ask) -> Result<(), Errno> {
 extern "C" fn on_trapped_call(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel's saved context, which SA_SIGINFO asks for and which it restores from after this.
     let machine = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext };
-    let before = errno();
+    // SAFETY: it takes nothing.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: this thread's own errno.
+    let before = unsafe { *errno };
     let answer = match call(machine) {
         (libc::SYS_connect, [socket, address, len]) => connect(socket, address, len),
         _ => Err(Errno::PERM),
     };
-    set_errno(before);
+    // The interrupted code has called nothing that sets it, unless it is told of a failure.
+    // SAFETY: likewise.
+    unsafe { *errno = before };
     let value = answer.map_or_else(|errno| -i64::from(errno.raw_os_error()), |()| 0);
     set_result(machine, value);
 }
@@ -116,10 +121,10 @@ fn call(machine: &libc::mcontext_t) -> (c_long, [u64; 3]) {
 
 #[cfg(target_arch = "x86_64")]
 fn set_result(machine: &mut libc::mcontext_t, value: i64) {
-    usize::try_from(libc::REG_RAX)
-        .ok()
-        .and_then(|index| machine.gregs.get_mut(index))
-        .map(|register| *register = value);
+    let index = usize::try_from(libc::REG_RAX).unwrap_or(usize::MAX);
+    if let Some(register) = machine.gregs.get_mut(index) {
+        *register = value;
+    }
 }
 
 /// The trapped call and its first three arguments.
@@ -135,17 +140,8 @@ fn set_result(machine: &mut libc::mcontext_t, value: i64) {
     *result = value.cast_unsigned();
 }
 
-fn errno() -> c_int {
-    // SAFETY: this thread's own errno.
-    unsafe { *libc::__errno_location() }
-}
-
-fn set_errno(errno: c_int) {
-    // SAFETY: likewise.
-    unsafe { *libc::__errno_location() = errno };
-}
-
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 mod tests {
     use rustix::io::Errno;
 

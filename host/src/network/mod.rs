@@ -112,7 +112,9 @@ impl Connector {
                 match self.addresses(grant).await {
                     Ok(found) => {
                         all.extend(found.iter().filter(|ip| !all.contains(*ip)).copied().collect::<Vec<_>>());
-                        self.pins().get_mut(index).map(|pinned| *pinned = found);
+                        if let Some(pinned) = self.pins().get_mut(index) {
+                            *pinned = found;
+                        }
                     }
                     Err(failed) => failure = Some(failed),
                 }
