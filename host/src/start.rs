@@ -107,7 +107,7 @@ async fn settle<T>(
         Ok(Ok(value)) => return Ok((worker, value)),
         Ok(Err(fault)) => fault,
         Err(_) => {
-            worker.kill(ExitCause::Deadline);
+            worker.kill_overdue().await;
             return Err(Failed::Ended(worker.finish().await));
         }
     };

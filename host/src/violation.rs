@@ -230,6 +230,9 @@ fn in_both_files(advice: String) -> String {
         advice if advice.contains("[[file]]") => {
             format!("profile: {advice}, and manifest: request the path in `permissions.filesystem`")
         }
+        advice if advice.contains("[[connect]]") => {
+            format!("profile: {advice}, and manifest: request the address in `permissions.network.connect`")
+        }
         advice => format!("profile: {advice}"),
     }
 }
@@ -302,7 +305,13 @@ mod tests {
     fn what_no_set_holds_is_worse_and_an_attack_is_worst() {
         let adviser = adviser("native-strict", Runtime::Native, &[]);
         let (severity, remedy) = adviser.syscall("socket", &[2, 1, 0]);
-        assert_eq!(severity, Severity::Medium);
+        assert_eq!(severity, Severity::Low);
+        assert!(
+            remedy.iter().all(|line| line.contains("`[[connect]]`") && line.contains("manifest: ")),
+            "{remedy:?}"
+        );
+        let (severity, remedy) = adviser.syscall("socket", &[1, 1, 0]);
+        assert_eq!(severity, Severity::Medium, "a unix socket");
         assert!(remedy.iter().all(|line| line.starts_with(NOTHING)), "{remedy:?}");
         assert_eq!(adviser.syscall("ptrace", &[16, 1]).0, Severity::High);
         let (severity, remedy) = adviser.syscall("system call 7 of architecture 0x1", &[]);

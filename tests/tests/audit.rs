@@ -127,6 +127,8 @@ async fn permissions_signatures_and_secrets_are_found() {
     }
     let module = package("greet/core");
     assert!(broken(host, &module).await.is_empty(), "{:?}", audited(host, &module).await);
+    // It can connect, and asks for no address.
+    assert_eq!(broken(host, &package("dial/component")).await, ["unused-import"]);
     let undeclared = package("crash-lab/modules/undeclared_import");
     assert_eq!(broken(host, &undeclared).await, ["artifact"]);
     setup.host.shutdown().await;

@@ -91,7 +91,7 @@ async fn each_way_to_die_is_found_where_it_happened() {
 }
 
 #[tokio::test]
-async fn what_ended_without_a_signal_is_reported_without_a_backtrace() {
+async fn what_ended_at_a_deadline_or_by_itself_is_reported_with_what_is_known() {
     let setup = Setup::new().await;
     let plugin = setup.load("crash-lab/native").await;
     let report = crash(&setup, &plugin, "exit_zero").await;
@@ -103,8 +103,16 @@ async fn what_ended_without_a_signal_is_reported_without_a_backtrace() {
     let report = reported(&setup, &mut events).await;
     assert_eq!(
         (&report.exit.cause, report.title.as_str()),
-        (&ExitCause::Deadline, "killed at its deadline in call spin")
+        (&ExitCause::Deadline, "killed at its deadline in hotcell_export_spin"),
+        "it was asked where it is"
     );
+    assert!(report.backtrace.is_some_and(|backtrace| backtrace.signal == libc::SIGABRT));
+    let wasm = setup.load("crash-lab/wasm").await;
+    let late = wasm.request("spin").deadline(Duration::from_millis(300)).raw(Vec::new()).await;
+    assert!(late.is_err());
+    let report = reported(&setup, &mut events).await;
+    assert_eq!(report.title, "killed at its deadline in call spin");
+    assert!(report.backtrace.is_none() && report.no_backtrace.is_none());
 }
 
 #[tokio::test]

@@ -137,7 +137,7 @@ async fn what_is_refused_is_told_with_its_call_and_what_would_allow_it() {
     let mut events = setup.host.events();
     let plugin = setup.load(LAB).await;
     let rows = [
-        ("connect", "1", "socket", Refuser::Seccomp, Severity::Medium, "nothing can"),
+        ("connect", "1", "socket", Refuser::Seccomp, Severity::Low, "permissions.network.connect"),
         ("read_file", "/etc/passwd", "openat", Refuser::Seccomp, Severity::Low, "permissions.filesystem"),
         ("host_call", "clock\n", "host call clock", Refuser::Broker, Severity::Low, "host-call = [{ name"),
     ];

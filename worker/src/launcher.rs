@@ -146,8 +146,8 @@ fn drop_privileges(mounting: bool) -> Result<(), Errno> {
     set_capabilities(None, CapabilitySets { inheritable: kept, ..now })?;
     empty_bounding_set()?;
     set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: kept })?;
-    // Who is not root in its user namespace keeps over exec only what is ambient.
-    if now.permitted.contains(mounting) && !mounting.is_empty() {
+    // Who is not root keeps over exec only what is ambient.
+    if !mounting.is_empty() && !rustix::process::geteuid().is_root() {
         configure_capability_in_ambient_set(mounting, true)?;
     }
     set_no_new_privs(true)

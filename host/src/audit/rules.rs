@@ -216,6 +216,11 @@ pub(super) fn module(manifest: &Manifest, description: &Description) -> Vec<Find
         let text = "it can open files, and asks for none: it finds none, or the library that it was built with does this by itself";
         found.push(finding("unused-import", Severity::Low, text));
     }
+    // A look at UDP alone, or at types, is what libraries are built with.
+    if imports("wasi:sockets/tcp@") && manifest.connects().next().is_none() {
+        let text = "it can connect, and asks for no address: each connection is refused";
+        found.push(finding("unused-import", Severity::Low, text));
+    }
     let calls_host = imports("hotcell.host_call") || imports("hotcell:plugin/host");
     if calls_host && manifest.host_calls().next().is_none() {
         let text = "it can call the application, and asks for no host call: each is refused";

@@ -57,6 +57,11 @@ impl Killer {
     pub(crate) fn kill(&self) {
         let _ = pidfd_send_signal(&self.0.get_ref().0, Signal::KILL);
     }
+
+    /// Sends SIGABRT, which a process can block or survive.
+    pub(crate) fn abort(&self) {
+        let _ = pidfd_send_signal(&self.0.get_ref().0, Signal::ABORT);
+    }
 }
 
 impl Process {

@@ -109,14 +109,14 @@ impl Connector {
         in_time(async {
             let (mut all, mut failure) = (Vec::new(), None);
             for (index, grant) in granted {
-                match self.addresses(grant).await {
-                    Ok(found) => {
-                        all.extend(found.iter().filter(|ip| !all.contains(*ip)).copied().collect::<Vec<_>>());
-                        if let Some(pinned) = self.pins().get_mut(index) {
-                            *pinned = found;
-                        }
-                    }
-                    Err(failed) => failure = Some(failed),
+                // What was told before holds no longer, whatever comes now.
+                let found = self.addresses(grant).await.unwrap_or_else(|failed| {
+                    failure = Some(failed);
+                    Vec::new()
+                });
+                all.extend(found.iter().filter(|ip| !all.contains(*ip)).copied().collect::<Vec<_>>());
+                if let Some(pinned) = self.pins().get_mut(index) {
+                    *pinned = found;
                 }
             }
             let lines: Vec<_> = all.iter().map(IpAddr::to_string).collect();

@@ -148,13 +148,21 @@ async fn what_a_name_led_to_is_forgotten_when_it_leads_elsewhere_and_is_never_pr
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);
     let moving = Resolver::new(move |_, _| {
-        let ip = if counted.fetch_add(1, Ordering::Relaxed) == 0 { [127, 0, 0, 1] } else { [127, 0, 0, 3] };
-        async move { Ok(vec![SocketAddr::from((ip, 1))]) }
+        let found = match counted.fetch_add(1, Ordering::Relaxed) {
+            0 | 2 => vec![SocketAddr::from(([127, 0, 0, 1], 1))],
+            1 => vec![SocketAddr::from(([127, 0, 0, 3], 1))],
+            _ => Vec::new(),
+        };
+        async move { Ok(found) }
     });
     let connector = Connector::new(&[grant(format!("db.example:{port}"), true)], moving);
     assert_eq!(connector.resolve(b"db.example").await.as_deref(), Ok("127.0.0.1"));
     connector.connect(format!("127.0.0.1:{port}").as_bytes()).await.expect("connects");
     assert_eq!(connector.resolve(b"db.example").await.as_deref(), Ok("127.0.0.3"));
+    let refused = connector.connect(format!("127.0.0.1:{port}").as_bytes()).await;
+    assert_eq!(refused.map(|_| ()), Err(NoConnection::NotGranted));
+    assert_eq!(connector.resolve(b"db.example").await.as_deref(), Ok("127.0.0.1"));
+    assert!(matches!(connector.resolve(b"db.example").await, Err(NoConnection::Failed(..))), "it is gone");
     let refused = connector.connect(format!("127.0.0.1:{port}").as_bytes()).await;
     assert_eq!(refused.map(|_| ()), Err(NoConnection::NotGranted));
     let private = Resolver::new(|_, _| async { Ok(vec![SocketAddr::from(([127, 0, 0, 1], 1))]) });

@@ -420,7 +420,7 @@ impl Actor {
                 (Err(CallError::OverLimit { limit: Limit::Message, detail }), worker.finish().await)
             }
             Some(Trouble::Deadline) => {
-                worker.kill(ExitCause::Deadline);
+                worker.kill_overdue().await;
                 (Err(CallError::Timeout), worker.finish().await)
             }
             Some(Trouble::Abandoned) => {

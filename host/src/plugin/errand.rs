@@ -26,7 +26,7 @@ pub(super) async fn ask(
     let deadline = Instant::now() + limit;
     let call = Arc::new(Call::pinned(export, input, deadline, chain(common)));
     let Ok(replied) = timeout_at(deadline, worker.call(call, &version.broker)).await else {
-        worker.kill(ExitCause::Deadline);
+        worker.kill_overdue().await;
         return Err(worker.finish().await);
     };
     match replied {

@@ -51,6 +51,9 @@ use supervisor::Stage;
 /// How long a worker that closed its channel may take to end by itself.
 const END_TIME: Duration = Duration::from_secs(1);
 
+/// How long a native worker that takes too long may note where it is.
+const NOTING_TIME: Duration = Duration::from_millis(50);
+
 /// How long a killed process may take to end: the kernel waits for disk and device operations only.
 const DEATH_TIME: Duration = Duration::from_secs(10);
 
@@ -361,6 +364,18 @@ impl Worker {
     /// Kills the worker; an earlier cause stays.
     pub(crate) fn kill(&self, cause: ExitCause) {
         self.record.kill(cause);
+    }
+
+    /// Kills a worker that takes too long. A native one is asked by a signal first, as if it crashed, to note where it is, which
+    /// takes a moment; whether it does is its own affair. Dropping the future ends it all the same.
+    pub(crate) async fn kill_overdue(&self) {
+        self.record.note(ExitCause::Deadline);
+        if self.notes.is_some() {
+            self.process.killer().abort();
+            // It has ended then, or ends now.
+            let _ = tokio::time::timeout(NOTING_TIME, self.process.ended()).await;
+        }
+        self.kill(ExitCause::Deadline);
     }
 
     /// Waits for the end of a worker that was killed, or ends by itself, and reports it.

@@ -346,8 +346,9 @@ fn sets_with(profile: &Profile, policy: &Policy, name: &str, asked: &Term, nothi
     let (mut whole, mut partly) = (Vec::new(), Vec::new());
     let (mut own, mut others) = (Vec::new(), Vec::new());
     for set in sets.iter().flatten() {
-        let named =
-            |rule: &&Rule| rule.answer == Answer::Allow && rule.names.iter().any(|known| known == name);
+        let named = |rule: &&Rule| {
+            !matches!(rule.answer, Answer::Errno(..)) && rule.names.iter().any(|known| known == name)
+        };
         let rules: Vec<&Rule> = set.rules.iter().filter(named).collect();
         if rules.is_empty() {
             continue;
