@@ -9,7 +9,7 @@ use crate::event::{EventKind, EventSender};
 use crate::exit::ExitCause;
 use crate::launcher::Killer;
 use crate::text::escape;
-use crate::violation::{Observer, Refuser, Severity, Violation};
+use crate::violation::{Adviser, Observer, Refuser, Severity, Violation};
 
 /// Violations of one worker that are told as events; the rest is counted.
 const TOLD: u64 = 16;
@@ -106,35 +106,28 @@ impl Record {
     /// The same for a host call, by the name that the plugin gave.
     pub(crate) fn refused_host_call(&self, name: &str) {
         let act = || format!("host call {}", escape(name.as_bytes()));
-        if self.count(act) {
-            let advice = match &self.blueprint.adviser {
-                Some(adviser) => adviser.host_call(name),
-                None => (Severity::High, Vec::new()),
-            };
-            self.tell(Refuser::Broker, Observer::Host, act(), Vec::new(), advice);
-        }
+        self.refused_by_broker(act, |adviser| adviser.host_call(name));
     }
 
     /// The same for a connection, by the address that the plugin gave.
     pub(crate) fn refused_connection(&self, wanted: &[u8]) {
         let act = || format!("connection to {}", escape(wanted.get(..ADDRESS_SHOWN).unwrap_or(wanted)));
-        if self.count(act) {
-            let advice = match &self.blueprint.adviser {
-                Some(adviser) => adviser.connection(wanted),
-                None => (Severity::High, Vec::new()),
-            };
-            self.tell(Refuser::Broker, Observer::Host, act(), Vec::new(), advice);
-        }
+        self.refused_by_broker(act, |adviser| adviser.connection(wanted));
     }
 
     /// The same for the look-up of a name.
     pub(crate) fn refused_look_up(&self, name: &[u8]) {
         let act = || format!("look-up of {}", escape(name.get(..ADDRESS_SHOWN).unwrap_or(name)));
-        if self.count(act) {
-            let advice = match &self.blueprint.adviser {
-                Some(adviser) => adviser.look_up(name),
-                None => (Severity::High, Vec::new()),
-            };
+        self.refused_by_broker(act, |adviser| adviser.look_up(name));
+    }
+
+    fn refused_by_broker(
+        &self,
+        act: impl Fn() -> String,
+        advice: impl FnOnce(&Adviser) -> (Severity, Vec<String>),
+    ) {
+        if self.count(&act) {
+            let advice = self.blueprint.adviser.as_ref().map_or((Severity::High, Vec::new()), advice);
             self.tell(Refuser::Broker, Observer::Host, act(), Vec::new(), advice);
         }
     }
