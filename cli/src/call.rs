@@ -52,7 +52,7 @@ pub(crate) async fn call(global: &Global, arguments: Call) -> ExitCode {
     let mut violations = Vec::new();
     let result = tokio::select! {
         result = perform(global, &arguments, &mut violations) => result,
-        () = interrupt::interrupted() => Err(interrupted()),
+        () = interrupt::control_c() => Err(interrupted()),
     };
     if arguments.json {
         return print_envelope(result, violations, began.elapsed(), arguments.raw);

@@ -7,9 +7,9 @@ use tokio::net::UnixStream;
 
 /// Completes when the user interrupts the command; from the first use on, nothing else comes of it. Safe to cancel.
 ///
-/// Not by tokio's own signals: a worker is linked with the tokio that this workspace asks for, and its event loop would have to make the
-/// sockets that they need.
-pub(crate) async fn interrupted() {
+/// Not by tokio's own signals: a worker is linked with the tokio that this workspace asks for, and its event loop would
+/// have to make the sockets that they need.
+pub(crate) async fn control_c() {
     let listening = UnixStream::pair().and_then(|(near, far)| {
         pipe::register(SIGINT, far.into_std()?)?;
         Ok(near)

@@ -36,7 +36,7 @@ pub(crate) async fn run(global: &Global, arguments: Run) -> ExitCode {
     let mut violations = Vec::new();
     let result = tokio::select! {
         result = perform(global, arguments, &mut violations) => result,
-        () = interrupt::interrupted() => Err((interrupted(), None)),
+        () = interrupt::control_c() => Err((interrupted(), None)),
     };
     let duration_ms = began.elapsed().as_secs_f64() * 1000.0;
     let (report, code) = match result {

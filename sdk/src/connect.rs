@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use crate::boundary;
 use crate::host::{HostCallError, host_call};
 
-/// A TCP connection. It reads and writes, blocking, until either side closes it. TLS libraries take whatever reads and writes; for what
-/// needs a `TcpStream`, its `OwnedFd` becomes one.
+/// A TCP connection. It reads and writes, blocking, until either side closes it. TLS libraries take whatever reads and
+/// writes; for what needs a `TcpStream`, its `OwnedFd` becomes one.
 #[derive(Debug)]
 pub struct Connection(File);
 
@@ -30,8 +30,8 @@ pub fn connect(address: &str) -> Result<Connection, HostCallError> {
 
 /// The addresses of a name, the host of an address in the manifest's `permissions.network.connect`.
 ///
-/// Until it is asked for again, [`connect`] takes them with the manifest's ports, and so does `std::net::TcpStream::connect`, whose own look-up of
-/// names finds no name server here.
+/// Until it is asked for again, [`connect`] takes them with the manifest's ports, and so does
+/// `std::net::TcpStream::connect`, whose own look-up of names finds no name server here.
 ///
 /// # Errors
 /// As for [`connect`].

@@ -230,6 +230,27 @@ async fn in_a_file_tree_of_its_own_a_native_plugin_finds_what_is_granted_and_not
     filer.finish().await;
 }
 
+/// A folder that may be read, with the plugin's own in it, which may be written: whichever is granted first.
+#[tokio::test]
+async fn in_a_file_tree_of_its_own_a_granted_folder_may_lie_in_another() {
+    let folders = Folders::new();
+    let all = folders.join("").display().to_string().trim_end_matches('/').to_owned();
+    let grant = format!("\n[[file]]\npath = \"{all}\"\naccess = \"read\"\nwhy = \"All of the test's.\"\n");
+    let text = common::native_files(&folders, "1 MiB").text().to_owned();
+    let text = text.replacen("\"network\", \"uts\"]", "\"network\", \"uts\", \"mount\"]", 1);
+    let nested = hotcell::policy::Profile::parse("native-files.toml", &(text + &grant)).expect("a profile");
+    let host = fixture::host(&folders).profile(nested).build().await.expect("a host starts");
+    let path = common::filer(&folders);
+    let manifest = std::fs::read_to_string(path.join("manifest.json")).expect("readable");
+    std::fs::write(path.join("manifest.json"), manifest.replace("/granted\"", "\"")).expect("writable");
+    let plugin = host.load(&path).await.unwrap_or_else(|error| panic!("{error}"));
+    let filer = Filer { host, folders, plugin };
+    assert_eq!(filer.read(&filer.folders.join("beside/text")).await.expect("it is granted"), b"beside");
+    assert_eq!(filer.write("file", 8).await.expect("it is granted"), "8 0");
+    assert_eq!(std::fs::read(filer.data().join("file")).expect("the host may read it"), [0; 8]);
+    filer.finish().await;
+}
+
 #[tokio::test]
 async fn a_command_runs_in_a_file_tree_of_its_own() {
     let folders = Folders::new();

@@ -5,11 +5,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hotcell::{CallError, Class, EventKind, Host, HostBuilder, Plugin, Refuser};
+use hotcell::{CallError, Class, EventKind, Events, Host, HostBuilder, Plugin, Refuser, Violation};
 use hotcell_tests::{Folders, Footprint, fixture, package};
 use serde_json::json;
 
@@ -72,6 +73,16 @@ async fn load(host: &Host, folders: &Folders, name: &str, asked: &[&str]) -> Res
     host.load(common::native(folders, name, "crash-lab/native/crash_lab.so", more)).await
 }
 
+/// What was refused until now.
+fn violations(events: &mut Events) -> Vec<Violation> {
+    let kinds = std::iter::from_fn(|| events.try_next()).map(|event| event.kind);
+    let refused = kinds.filter_map(|kind| match kind {
+        EventKind::Violation(violation) => Some(violation),
+        _ => None,
+    });
+    refused.collect()
+}
+
 /// A plugin that may connect to what it asks for.
 async fn talker(folders: &Folders, name: &str, address: &str) -> (Host, Plugin) {
     let host = builder(folders, &[(address, true)]).build().await.expect("a host starts");
@@ -123,12 +134,7 @@ async fn no_other_address_is_and_the_refusal_says_which_line_would_do() {
     for address in &elsewhere {
         assert_eq!(text(&plugin, "net_talk", address).await, Err("refused".to_owned()), "{address:?}");
     }
-    let told: Vec<_> = std::iter::from_fn(|| events.try_next())
-        .filter_map(|event| match event.kind {
-            EventKind::Violation(violation) => Some(violation),
-            _ => None,
-        })
-        .collect();
+    let told = violations(&mut events);
     assert_eq!(told.len(), elsewhere.len());
     assert!(told.iter().all(|violation| violation.layer == Refuser::Broker));
     assert!(told[0].remedy[0].contains("connect = [{ address = \"localhost:"), "{}", told[0]);
@@ -153,11 +159,7 @@ async fn what_the_profile_does_not_grant_does_not_start_and_nothing_is_asked_for
     let silent = host.load(silent).await.expect("it asks for nothing");
     let mut events = host.events();
     assert_eq!(text(&silent, "net_talk", &address).await, Err("refused".to_owned()));
-    let told = std::iter::from_fn(|| events.try_next()).find_map(|event| match event.kind {
-        EventKind::Violation(violation) => Some(violation),
-        _ => None,
-    });
-    let told = told.expect("it is told");
+    let told = violations(&mut events).into_iter().next().expect("it is told");
     assert_eq!(told.act, format!("connection to {address}"));
     assert!(told.remedy[0].contains("\"network\": { \"connect\""), "{told}");
     assert_eq!(server.accepted(), 0);
@@ -210,7 +212,7 @@ async fn a_connection_reads_and_writes_and_does_nothing_else() {
     let address = format!("127.0.0.1:{}", server.port);
     let (host, plugin) = talker(&folders, "tricks", &address).await;
     let said = text(&plugin, "net_tricks", &address).await.expect("a reply");
-    let expected = "connect EACCES bind EPERM listen EPERM accept EPERM sendto EPERM setsockopt EPERM oob EPERM \
+    let expected = "connect EISCONN stderr ENOTSOCK bind EPERM listen EPERM accept EPERM sendto EPERM setsockopt EPERM oob EPERM \
         getsockname EPERM async EPERM udp EPERM unix EPERM mptcp EPERM \
         tcp done its bind EPERM its listen EPERM its fastopen EPERM its send EPIPE";
     assert_eq!(said, expected);
@@ -298,12 +300,7 @@ async fn plain_sockets_reach_what_is_granted_and_nothing_else() {
         let said = text(&plugin, export, &input.to_string()).await;
         assert_eq!(said, Err("connect EACCES".to_owned()), "{export} {input}");
     }
-    let told: Vec<_> = std::iter::from_fn(|| events.try_next())
-        .filter_map(|event| match event.kind {
-            EventKind::Violation(violation) => Some(violation.act),
-            _ => None,
-        })
-        .collect();
+    let told: Vec<_> = violations(&mut events).into_iter().map(|violation| violation.act).collect();
     assert_eq!(
         told,
         [format!("connection to 127.0.0.1:{}", port ^ 1), format!("connection to [::1]:{port}")]
@@ -347,12 +344,7 @@ async fn a_name_s_addresses_are_reached_by_plain_sockets_once_the_host_has_told_
     assert_eq!(text(&plugin, "net_resolve", "db.example").await.as_deref(), Ok("127.0.0.1"));
     assert_eq!(text(&plugin, "net_plain", &port.to_string()).await.as_deref(), Ok("pong"));
     assert_eq!(server.accepted(), 1);
-    let told: Vec<_> = std::iter::from_fn(|| events.try_next())
-        .filter_map(|event| match event.kind {
-            EventKind::Violation(violation) => Some(violation),
-            _ => None,
-        })
-        .collect();
+    let told = violations(&mut events);
     assert_eq!(told[1].act, "look-up of cache.example");
     assert_eq!(
         told[1].remedy,
@@ -364,26 +356,24 @@ async fn a_name_s_addresses_are_reached_by_plain_sockets_once_the_host_has_told_
     host.shutdown().await;
 }
 
-/// The sample that talks by `wasi:sockets`.
-async fn dialer(
-    host: &Host,
-    folders: &Folders,
-    name: &str,
-    asked: &[&str],
-) -> Result<Plugin, hotcell::Error> {
+/// The sample that talks by `wasi:sockets`, asking for this.
+fn dialer_package(folders: &Folders, name: &str, permissions: serde_json::Value) -> PathBuf {
     let path = folders.join(name);
     std::fs::create_dir(&path).expect("the folder is new");
-    let mut manifest = json!({
+    let manifest = json!({
         "schema": 1, "id": format!("dev.hotcell.test.{name}"), "name": name, "version": "0.1.0",
-        "plugin_type": "wasm", "wasm_path": "dial.wasm", "runtime": "component",
+        "plugin_type": "wasm", "wasm_path": "dial.wasm", "runtime": "component", "permissions": permissions,
         "security_policy": { "profile": "wasm-net" },
     });
-    if !asked.is_empty() {
-        manifest["permissions"] = json!({ "network": { "connect": asked } });
-    }
     std::fs::write(path.join("manifest.json"), manifest.to_string()).expect("writable");
     std::fs::copy(package("dial/component/dial.wasm"), path.join("dial.wasm")).expect("it is built");
-    host.load(path).await
+    path
+}
+
+async fn dialer(host: &Host, folders: &Folders, name: &str, asked: &[&str]) -> Plugin {
+    let permissions = if asked.is_empty() { json!({}) } else { json!({ "network": { "connect": asked } }) };
+    let loaded = host.load(dialer_package(folders, name, permissions)).await;
+    loaded.unwrap_or_else(|error| panic!("{error}"))
 }
 
 async fn json(
@@ -403,8 +393,7 @@ async fn a_component_talks_by_wasi_sockets_to_what_is_granted_and_to_nothing_els
     let (folders, server) = (Folders::new(), Server::start());
     let address = format!("127.0.0.1:{}", server.port);
     let host = builder(&folders, &[(&address, true)]).build().await.expect("a host starts");
-    let plugin =
-        dialer(&host, &folders, "dials", &[&address]).await.unwrap_or_else(|error| panic!("{error}"));
+    let plugin = dialer(&host, &folders, "dials", &[&address]).await;
     let mut events = host.events();
     for _ in 0..3 {
         assert_eq!(json(&plugin, "ask", json!([address, "ping"])).await, Ok(json!("pong")));
@@ -429,10 +418,7 @@ async fn a_component_talks_by_wasi_sockets_to_what_is_granted_and_to_nothing_els
     ] {
         assert_eq!(json(&plugin, "misuse", json!([address, how])).await, Ok(json!(said)), "{how}");
     }
-    let told = std::iter::from_fn(|| events.try_next())
-        .filter(|event| matches!(event.kind, EventKind::Violation(_)))
-        .count();
-    assert_eq!(told, 4, "each that the host refused");
+    assert_eq!(violations(&mut events).len(), 4, "each that the host refused");
     assert_eq!(server.accepted(), 4, "`again` connects once");
     host.shutdown().await;
 }
@@ -442,12 +428,30 @@ async fn a_component_without_the_permission_is_refused_and_lives() {
     let (folders, server) = (Folders::new(), Server::start());
     let address = format!("127.0.0.1:{}", server.port);
     let host = builder(&folders, &[(&address, true)]).build().await.expect("a host starts");
-    let plugin = dialer(&host, &folders, "no-line", &[]).await.unwrap_or_else(|error| panic!("{error}"));
+    let plugin = dialer(&host, &folders, "no-line", &[]).await;
     for _ in 0..2 {
         assert_eq!(json(&plugin, "ask", json!([address, "ping"])).await, Err("access-denied".to_owned()));
     }
     assert_eq!(json(&plugin, "misuse", json!([address, "udp"])).await, Ok(json!("access-denied")));
     assert_eq!(server.accepted(), 0);
+    host.shutdown().await;
+}
+
+/// The worker has no socket(2) then, and would be ended by one.
+#[tokio::test]
+async fn an_application_s_own_host_call_of_that_name_gives_a_component_no_connection() {
+    let folders = Folders::new();
+    let grant = "\n[[host-call]]\nname = \"net.connect\"\nwhy = \"The test's own.\"\n";
+    let host = fixture::host(&folders)
+        .profile(common::profile("pure-compute", "wasm-net", &[], grant))
+        .host_call("net.connect", async |_, _| Ok(Vec::new()));
+    let host = host.build().await.expect("a host starts");
+    let path = dialer_package(&folders, "own-call", json!({ "host_calls": ["net.connect"] }));
+    let plugin = host.load(path).await.unwrap_or_else(|error| panic!("{error}"));
+    for _ in 0..2 {
+        let said = json(&plugin, "ask", json!(["127.0.0.1:1", "ping"])).await;
+        assert_eq!(said, Err("access-denied".to_owned()));
+    }
     host.shutdown().await;
 }
 
@@ -461,7 +465,7 @@ async fn a_component_waits_for_several_connections_at_once() {
     let grants = [(one.as_str(), true), (two.as_str(), true), (last.as_str(), true)];
     let host = builder(&folders, &grants).build().await.expect("a host starts");
     let asked = [last.as_str(), &one, &two];
-    let plugin = dialer(&host, &folders, "races", &asked).await.unwrap_or_else(|error| panic!("{error}"));
+    let plugin = dialer(&host, &folders, "races", &asked).await;
     // Nobody answers, and the time passes.
     assert_eq!(json(&plugin, "race", json!([[last], "ping", 50])).await, Ok(json!([])));
     let (early, _) = silent.accept().expect("it was connected to");

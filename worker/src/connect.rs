@@ -2,14 +2,16 @@
 //!
 //! Its seccomp program turns the call into a signal, on the thread that made it and before the kernel has looked at the
 //! address. The handler asks the host for the connection by the same host call that a plugin could make, takes it, and puts
-//! it in the socket's place. The plugin shares this memory and could do all of this itself: nothing here protects anybody from it,
-//! and the host decides by its own copy of the address.
+//! it in the socket's place. The plugin shares this memory and could do all of this itself: nothing here protects anybody
+//! from it, and the host decides by its own copy of the address.
 
 #![allow(unsafe_code, reason = "a signal handler that answers a system call")]
 
 use std::ffi::{c_int, c_long, c_void};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::BorrowedFd;
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::sys::last_errno;
@@ -51,8 +53,7 @@ extern "C" fn on_trapped_call(_: c_int, _: *mut libc::siginfo_t, context: *mut c
         (libc::SYS_connect, [socket, address, len]) => connect(socket, address, len),
         _ => Err(Errno::PERM),
     };
-    // The interrupted code has called nothing that sets it, unless it is told of a failure.
-    // SAFETY: likewise.
+    // SAFETY: likewise. The code that called connect(2) expects it to change only by a failure that it is told of.
     unsafe { *errno = before };
     let value = answer.map_or_else(|errno| -i64::from(errno.raw_os_error()), |()| 0);
     set_result(machine, value);
@@ -60,16 +61,20 @@ extern "C" fn on_trapped_call(_: c_int, _: *mut libc::siginfo_t, context: *mut c
 
 fn connect(socket: u64, address: u64, len: u64) -> Result<(), Errno> {
     let socket = c_int::try_from(socket & u64::from(u32::MAX)).map_err(|_| Errno::BADF)?;
-    // SAFETY: asks for the flags of a number that may be in use, and changes nothing.
-    let flags = unsafe { libc::fcntl(socket, libc::F_GETFL) };
-    if flags == -1 {
-        return Err(Errno::BADF);
+    // SAFETY: the number is borrowed for the next three calls, which change nothing and may find that it is not in use.
+    let asked = unsafe { BorrowedFd::borrow_raw(socket) };
+    rustix::net::sockopt::socket_type(asked)?;
+    match rustix::net::getpeername(asked) {
+        Err(Errno::NOTCONN) => {}
+        Err(errno) => return Err(errno),
+        Ok(_) => return Err(Errno::ISCONN),
     }
+    let waits = !rustix::fs::fcntl_getfl(asked)?.contains(OFlags::NONBLOCK);
     let len = usize::try_from(len & u64::from(u32::MAX)).unwrap_or_default();
     let address = read_address(address as *const u8, len)?;
     let ask = ASK.get().ok_or(Errno::PERM)?;
     ask(&SocketAddr::new(address.ip().to_canonical(), address.port()).to_string());
-    take(socket, flags & libc::O_NONBLOCK)
+    take(socket, if waits { 0 } else { libc::SOCK_NONBLOCK })
 }
 
 /// Reads `struct sockaddr_in` or `struct sockaddr_in6`, as far as it is read here.
@@ -79,19 +84,17 @@ fn read_address(address: *const u8, len: usize) -> Result<SocketAddr, Errno> {
     }
     // SAFETY: the plugin promises that so many bytes are readable; if they are not, only its process ends.
     let bytes = unsafe { std::slice::from_raw_parts(address, len.min(INET6_LEN)) };
-    let piece = |at: usize, len: usize| bytes.get(at..at + len).ok_or(Errno::INVAL);
-    let pair = |at: usize| Ok::<_, Errno>(<[u8; 2]>::try_from(piece(at, 2)?).unwrap_or_default());
-    let port = u16::from_be_bytes(pair(2)?);
-    let ip = match c_int::from(u16::from_ne_bytes(pair(0)?)) {
-        libc::AF_INET => {
-            IpAddr::from(<[u8; 4]>::try_from(piece(4, 4)?).map(Ipv4Addr::from).map_err(|_| Errno::INVAL)?)
-        }
-        libc::AF_INET6 => {
-            IpAddr::from(<[u8; 16]>::try_from(piece(8, 16)?).map(Ipv6Addr::from).map_err(|_| Errno::INVAL)?)
-        }
+    let port = u16::from_be_bytes(piece(bytes, 2)?);
+    let ip = match c_int::from(u16::from_ne_bytes(piece(bytes, 0)?)) {
+        libc::AF_INET => IpAddr::from(piece::<4>(bytes, 4)?),
+        libc::AF_INET6 => IpAddr::from(piece::<16>(bytes, 8)?),
         _ => return Err(Errno::AFNOSUPPORT),
     };
     Ok(SocketAddr::new(ip, port))
+}
+
+fn piece<const LEN: usize>(bytes: &[u8], at: usize) -> Result<[u8; LEN], Errno> {
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().ok_or(Errno::INVAL)
 }
 
 /// Takes the connection that the host made, or learns why it made none, and gives it the number of the socket.

@@ -70,7 +70,7 @@ async fn serve(global: &Global, arguments: &Dev) -> Result<(), Outcome> {
     };
     tokio::select! {
         () = looking => {}
-        () = interrupt::interrupted() => {}
+        () = interrupt::control_c() => {}
     }
     telling.abort();
     calling.abort();

@@ -56,6 +56,7 @@ HOTCELL_EXPORT(net_tricks)(const uint8_t *input, size_t length) {
     int another = socket(AF_INET, SOCK_STREAM, 0);
     say_nothing();
     say("connect %s ", connect(connection, &elsewhere, sizeof elsewhere) ? errno_name(errno) : "done");
+    say("stderr %s ", connect(2, &elsewhere, sizeof elsewhere) ? errno_name(errno) : "done");
     say("bind %s ", bind(connection, &elsewhere, sizeof elsewhere) ? errno_name(errno) : "done");
     say("listen %s ", listen(connection, 1) ? errno_name(errno) : "done");
     say("accept %s ", accept(connection, NULL, NULL) < 0 ? errno_name(errno) : "done");

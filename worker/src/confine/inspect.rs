@@ -42,7 +42,7 @@ fn refused_acts(orders: &Orders) -> Result<Vec<Refusal>, Failure> {
     Ok(acts)
 }
 
-/// No plan grants anything of `/proc` but descriptors, so a file tree of the worker's own cannot have this.
+/// No plan grants anything of `/proc`, of which a file tree of the worker's own has descriptors at most.
 fn absent_status() -> Result<Refusal, Failure> {
     const ACT: &str = "stat(\"/proc/self/status\")";
     match rustix::fs::stat("/proc/self/status") {

@@ -1,8 +1,9 @@
 //! A file tree of the worker's own (mount_namespaces(7)): the granted paths under their own names, and nothing else.
 //!
 //! Landlock decides what may be opened; here what is not granted does not exist either, so that nobody can ask for its size
-//! or time. The tree is a read-only tmpfs onto which each granted path is mounted, read-only unless something may be changed there. A
-//! native worker also finds its own descriptors in `/proc/self/fd`, by which the dynamic loader opens the artifact.
+//! or time. The tree is a read-only tmpfs onto which each granted path is mounted, read-only unless something may be
+//! changed there. A native worker also finds its own descriptors in `/proc/self/fd`, by which the dynamic loader opens the
+//! artifact.
 
 use std::os::fd::OwnedFd;
 
@@ -44,12 +45,14 @@ fn show_only_granted(orders: &Orders, places: &[(Place, String)]) -> Result<(), 
         own.and_then(|own| show(&root, &own, DESCRIPTORS, MountAttrFlags::empty()))
             .map_err(failed("mount the descriptors"))?;
     }
-    let mut rules: Vec<_> = orders.landlock.rules.iter().collect();
-    // A folder before what is in it.
-    rules.sort_by_key(|rule| rule.path.len());
-    for rule in rules {
+    let mut granted = Vec::new();
+    for rule in &orders.landlock.rules {
         let base = base(rule.place, places)?;
-        let path = format!("{}/{}", base.trim_end_matches('/'), rule.path);
+        granted.push((format!("{}/{}", base.trim_end_matches('/'), rule.path), base, rule));
+    }
+    // A folder before what is in it, whatever either is granted as.
+    granted.sort_by_key(|(path, ..)| path.len());
+    for (path, base, rule) in granted {
         let source = open_beneath(base, &rule.path).map_err(|errno| unopened(&path, errno))?;
         let only_read = rule.access & !READING == 0;
         let more = if only_read { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };

@@ -23,6 +23,8 @@ const RESOURCES_MAX: usize = 100_000;
 /// A component, or a command that is one.
 pub(crate) struct Guest {
     pub(crate) link: Lent,
+    /// Whether the worker can take a connection from the host.
+    pub(crate) connects: bool,
     budget: Budget,
     wasi: WasiCtx,
     table: ResourceTable,
@@ -45,7 +47,7 @@ pub(crate) fn store(wasi: WasiCtx, start: &Start) -> Result<Store<Guest>, Failur
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES_MAX);
     let budget = Budget::new(start.orders.limits.memory);
-    let guest = Guest { link: Lent::default(), budget, wasi, table };
+    let guest = Guest { link: Lent::default(), connects: connects(start), budget, wasi, table };
     let mut store = Store::new(engine().map_err(load_failure)?, guest);
     store.limiter(|guest| &mut guest.budget);
     Ok(store)
@@ -59,11 +61,16 @@ pub(crate) fn module_store(wasi: WasiP1Ctx, start: &Start) -> Result<Store<Modul
     Ok(store)
 }
 
+/// Whether the host gives this worker connections: its socket(2) ends it otherwise.
+fn connects(start: &Start) -> bool {
+    matches!(start.orders.filters, Filters::Staged { listener: true, .. })
+}
+
 /// The runtime of one worker, made after the fork. It watches descriptors only where the worker can have connections.
 pub(crate) fn runtime(start: &Start) -> Result<Runtime, Failure> {
     let mut builder = Builder::new_current_thread();
     builder.enable_time();
-    if matches!(start.orders.filters, Filters::Staged { listener: true, .. }) {
+    if connects(start) {
         builder.enable_io();
     }
     builder.build().map_err(|error| load_failure(format!("failed to make the event loop of WASI: {error}")))

@@ -1,8 +1,8 @@
 //! `wasi:sockets` over connections that the host makes.
 //!
 //! A guest's socket is a place for a connection and nothing of the kernel's: the host call `net.connect` asks the host,
-//! which decides by the plan, and the worker's next socket(2) is answered with what it connected. Names are looked up by the host,
-//! too (`net.resolve`). There is no UDP, and nothing is bound or listened to.
+//! which decides by the plan, and the worker's next socket(2) is answered with what it connected. Names are looked up by
+//! the host, too (`net.resolve`). There is no UDP, and nothing is bound or listened to.
 
 mod connection;
 
@@ -28,7 +28,7 @@ const TCP: &str = "wasi:sockets/tcp@0.2.12";
 const CREATE: &str = "wasi:sockets/tcp-create-socket@0.2.12";
 const LOOKUP: &str = "wasi:sockets/ip-name-lookup@0.2.12";
 
-/// Bytes of a name that is looked up (RFC 1035), and of the text of an address with its port.
+/// Bytes of a name that is looked up (RFC 1035).
 const NAME_MAX: usize = 253;
 
 /// What a function of `wasi:sockets` that can fail returns.
@@ -277,10 +277,11 @@ impl Guest {
             None => Err(HostCallError::Refused),
         };
         match answer {
-            // A worker that may connect nowhere has no socket(2), not even to be told so.
             Err(HostCallError::Refused) => Err(ErrorCode::AccessDenied),
+            // Whatever an application's own host call of this name has said.
+            _ if !self.connects => Err(ErrorCode::AccessDenied),
             // Why there is none, the socket says.
-            Ok(_) | Err(_) => Connection::take().map_err(|errno| match errno {
+            _ => Connection::take().map_err(|errno| match errno {
                 // The host makes no socket that it has not connected.
                 Errno::PERM => ErrorCode::AccessDenied,
                 errno => ErrorCode::from(errno),
