@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use hotcell::Runtime;
 use hotcell::policy::review::{Access, Argument};
-use hotcell::policy::{GrantPath, HostCallName, HostPort, Platform};
+use hotcell::policy::{GrantPath, HostCallName, HostPort, ListenAddress, Platform};
 
 /// Names a profile.
 const PROFILE: &str = "The name of a shipped profile, or a .toml file";
@@ -108,6 +108,9 @@ pub(crate) struct Explain {
     /// A connection, as HOST:PORT
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["syscall", "path", "host_call"])]
     pub(crate) connect: Option<HostPort>,
+    /// Connections from others, as ADDRESS:PORT
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["syscall", "path", "host_call", "connect"])]
+    pub(crate) listen: Option<ListenAddress>,
     /// For this runtime only [default: each that the profile is for]
     #[arg(long)]
     pub(crate) runtime: Option<RuntimeName>,

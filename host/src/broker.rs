@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use hotcell_protocol::AnswerStatus;
 
 use crate::log::Logger;
-use crate::network::{CONNECT, Connector, RESOLVE};
+use crate::network::{Ask, Connector};
 use crate::plugin::{PLUGIN_CALL, Peers};
 use crate::reentry;
 
@@ -111,10 +111,9 @@ impl Broker {
     }
 
     /// What makes connections, if this host call asks for that. An application's own host call of the name goes before.
-    pub(crate) fn connector(&self, name: &str) -> Option<&Connector> {
-        self.connector
-            .as_ref()
-            .filter(|_| [CONNECT, RESOLVE].contains(&name) && !self.table.contains_key(name))
+    pub(crate) fn connector(&self, name: &str) -> Option<(&Connector, Ask)> {
+        let ask = Ask::of_host_call(name).filter(|_| !self.table.contains_key(name))?;
+        Some((self.connector.as_ref()?, ask))
     }
 
     /// Answers a host call. Dropping the future stops the handler.

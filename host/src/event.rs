@@ -43,6 +43,11 @@ pub enum EventKind {
         /// Where it led.
         peer: SocketAddr,
     },
+    /// A worker got what the host listens with for the plugin.
+    Listening {
+        /// Where.
+        address: SocketAddr,
+    },
     /// A worker ended.
     Exited(Exit),
     /// A fresh worker replaces one that ended.

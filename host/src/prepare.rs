@@ -154,7 +154,7 @@ pub(crate) async fn prepare(
         package: folder,
         config,
         identity,
-        connects: !plan.connects.is_empty(),
+        has_network: plan.has_network(),
         spin: options.waiting.spin(),
         adviser: Some(adviser),
     });

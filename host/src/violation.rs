@@ -5,9 +5,10 @@
 //! Landlock refuses by itself is not seen at all; plans say so.
 
 use std::fmt;
+use std::str::FromStr;
 
 use hotcell_policy::review::{Argument, Question, explain};
-use hotcell_policy::{HostCallName, HostPort, Manifest, Profile};
+use hotcell_policy::{HostCallName, HostPort, ListenAddress, Manifest, Profile};
 use hotcell_protocol::Runtime;
 use serde::{Deserialize, Serialize};
 
@@ -137,12 +138,15 @@ pub(crate) struct Adviser {
     requested: Vec<String>,
     /// The connections.
     connects: Vec<HostPort>,
+    /// The addresses to listen at.
+    listens: Vec<ListenAddress>,
 }
 
 impl Adviser {
     pub(crate) fn new(profile: Profile, runtime: Runtime, manifest: &Manifest) -> Adviser {
         let requested = manifest.host_calls().map(ToString::to_string).collect();
-        Adviser { profile, runtime, requested, connects: manifest.connects().cloned().collect() }
+        let (connects, listens) = (manifest.connects().cloned().collect(), manifest.listens().collect());
+        Adviser { profile, runtime, requested, connects, listens }
     }
 
     /// How severe a refused system call is, and what would allow it.
@@ -188,17 +192,35 @@ impl Adviser {
 impl Adviser {
     /// How severe a refused connection is, and what would allow it.
     pub(crate) fn connection(&self, wanted: &[u8]) -> (Severity, Vec<String>) {
-        let address = std::str::from_utf8(wanted).ok().and_then(|text| text.parse::<HostPort>().ok());
-        let Some(address) = address else {
-            return (Severity::Medium, vec![format!("{NOTHING}: it is no address")]);
-        };
+        match parsed::<HostPort>(wanted) {
+            None => (Severity::Medium, vec![format!("{NOTHING}: it is no address")]),
+            Some(address) => {
+                let asked = self.connects.contains(&address);
+                self.address("connect", &address.to_string(), asked, &Question::Connect(address))
+            }
+        }
+    }
+
+    /// The same for listening.
+    pub(crate) fn listening(&self, wanted: &[u8]) -> (Severity, Vec<String>) {
+        match parsed::<ListenAddress>(wanted) {
+            None => (Severity::Medium, vec![format!("{NOTHING}: it is no address and port to listen at")]),
+            Some(address) => {
+                let asked = self.listens.contains(&address);
+                self.address("listen", &address.to_string(), asked, &Question::Listen(address))
+            }
+        }
+    }
+
+    /// What the manifest lacks under this key of `permissions.network`, and the profile.
+    fn address(&self, key: &str, address: &str, asked: bool, question: &Question) -> (Severity, Vec<String>) {
         let mut steps = Vec::new();
-        if !self.connects.contains(&address) {
+        if !asked {
             steps.push(format!(
-                "manifest: \"permissions\": {{ \"network\": {{ \"connect\": [\"{address}\"] }} }}"
+                "manifest: \"permissions\": {{ \"network\": {{ \"{key}\": [\"{address}\"] }} }}"
             ));
         }
-        let granted = explain(&self.profile, self.runtime, &Question::Connect(address));
+        let granted = explain(&self.profile, self.runtime, question);
         let missing = granted.map(|explanation| explanation.advice).unwrap_or_default();
         steps.extend(missing.into_iter().map(|line| format!("profile: {line}")));
         (Severity::Low, vec![steps.join(", and ")])
@@ -223,6 +245,10 @@ impl Adviser {
     }
 }
 
+fn parsed<T: FromStr>(wanted: &[u8]) -> Option<T> {
+    std::str::from_utf8(wanted).ok()?.parse().ok()
+}
+
 /// Advice for a profile's author, who must not forget that the manifest has to request what the profile grants.
 fn in_both_files(advice: String) -> String {
     match advice {
@@ -231,7 +257,10 @@ fn in_both_files(advice: String) -> String {
             format!("profile: {advice}, and manifest: request the path in `permissions.filesystem`")
         }
         advice if advice.contains("[[connect]]") => {
-            format!("profile: {advice}, and manifest: request the address in `permissions.network.connect`")
+            format!("profile: {advice}, and manifest: request the address in `permissions.network`")
+        }
+        advice if advice.contains("[[listen]]") => {
+            format!("profile: {advice}, and manifest: request the address in `permissions.network.listen`")
         }
         advice => format!("profile: {advice}"),
     }

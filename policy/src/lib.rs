@@ -27,7 +27,9 @@ pub use dependencies::{DependencyError, start_order};
 pub use error::PolicyError;
 pub use input::ParseError;
 pub use manifest::{Dependency, Manifest, ReloadPolicy, RestartMode, RestartPolicy, manifest_schema};
-pub use names::{GrantPath, HostCallName, HostPort, NameError, PackagePath, PluginId, ProfileName};
+pub use names::{
+    GrantPath, HostCallName, HostPort, ListenAddress, NameError, PackagePath, PluginId, ProfileName,
+};
 pub use plan::{CgroupLimit, Fact, Plan, Topic};
 pub use platform::{Arch, Controller, Platform};
 pub use policy::{ConnectGrant, FileGrant, Policy, resolve};

@@ -1,6 +1,7 @@
 //! Names and paths that cannot be wrong: each type is made by parsing, and only so.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use hotcell_protocol::{FileAccess, Place};
@@ -175,6 +176,52 @@ fn is_host_name(host: &str) -> bool {
             && !label.ends_with('-')
     };
     host.len() <= 253 && host.split('.').all(label_fits)
+}
+
+/// Where a plugin listens: an IP address and a port, `127.0.0.1:8080` or `[::1]:8080`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenAddress(SocketAddr);
+
+impl ListenAddress {
+    /// The address; its port is at least 1.
+    pub fn socket(self) -> SocketAddr {
+        self.0
+    }
+
+    /// Whether granting it asks for a stated risk: others than this machine can reach it, or the port is one of the system's own
+    /// services.
+    pub(crate) fn is_dangerous(self) -> bool {
+        /// Below it, only root may listen.
+        const FIRST_FREE: u16 = 1024;
+        !self.0.ip().is_loopback() || self.0.port() < FIRST_FREE
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<ListenAddress, NameError> {
+        let usable = |address: &SocketAddr| {
+            let plain = match address {
+                SocketAddr::V4(_) => true,
+                SocketAddr::V6(v6) => v6.scope_id() == 0 && v6.ip().to_ipv4_mapped().is_none(),
+            };
+            let exact = address.port() != 0 && address.to_string() == text;
+            exact && plain && !address.ip().is_multicast()
+        };
+        match text.parse().ok().filter(usable) {
+            Some(address) => Ok(ListenAddress(address)),
+            None => refuse(
+                "an address to listen at is `address:port`, with an IPv4 address or an IPv6 address in brackets, in its shortest form, and a port from 1 to 65535",
+            ),
+        }
+    }
 }
 
 /// A folder or file outside the package's code: below a [`Place`], or absolute.

@@ -3,7 +3,7 @@
 use hotcell_protocol::Orders;
 
 use crate::policy::ConnectGrant;
-use crate::{Arch, Controller, Platform};
+use crate::{Arch, Controller, ListenAddress, Platform};
 
 /// A policy compiled for one platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Plan {
     pub cgroups: Vec<CgroupLimit>,
     /// Where the host connects to for the plugin.
     pub connects: Vec<ConnectGrant>,
+    /// Where it listens for the plugin.
+    pub listens: Vec<ListenAddress>,
     /// The platform that it is for.
     pub platform: Platform,
     /// What the plan says in words, in order.
@@ -21,6 +23,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether the plugin has connections, made for it or accepted.
+    pub fn has_network(&self) -> bool {
+        !self.connects.is_empty() || !self.listens.is_empty()
+    }
+
     /// The architecture of its seccomp programs.
     pub fn arch(&self) -> Arch {
         self.platform.arch
@@ -71,6 +78,8 @@ pub enum Topic {
     File,
     /// Connections that the host makes.
     Connect,
+    /// Where the host listens.
+    Listen,
     /// Host calls.
     HostCall,
     /// System calls.

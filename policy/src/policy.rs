@@ -4,8 +4,8 @@ use hotcell_protocol::{FileAccess, Launch, Limits, Namespace, Runtime};
 
 use crate::error::runtime_name;
 use crate::manifest::{Located, Manifest};
-use crate::names::{GrantPath, HostCallName, HostPort};
-use crate::profile::{ConnectRule, FileRule, Profile, connection_set};
+use crate::names::{GrantPath, HostCallName, HostPort, ListenAddress};
+use crate::profile::{ConnectRule, FileRule, ListenRule, Profile, connection_set};
 use crate::seccomp::SyscallSet;
 use crate::units::Size;
 use crate::{Controller, PolicyError};
@@ -35,6 +35,7 @@ pub struct Policy {
     pub(crate) host_calls: Vec<(HostCallName, String)>,
     /// With where each comes from.
     pub(crate) connects: Vec<(ConnectGrant, String)>,
+    pub(crate) listens: Vec<(ListenAddress, String)>,
 }
 
 /// A path with what may be done there and below.
@@ -129,6 +130,7 @@ impl Policy {
             files: merged(files.collect()),
             host_calls: host_calls.map(|(name, profile)| host_call(name, &profile)).collect(),
             connects: profile.connects.iter().map(ConnectGrant::of_rule).collect(),
+            listens: profile.listens.iter().map(listen_grant).collect(),
             ..base(profile, runtime, "every plugin that asks for all of the profile".to_owned())?
         })
     }
@@ -158,6 +160,7 @@ pub fn resolve(manifest: &Manifest, profile: &Profile) -> Result<Policy, PolicyE
     refuse_unreasonable(manifest, profile, &policy.files)?;
     policy.host_calls = host_calls(manifest, profile)?;
     policy.connects = connects(manifest, profile, runtime)?;
+    policy.listens = listens(manifest, profile, runtime)?;
     narrow_file_size(&mut policy, manifest, profile)?;
     narrow_instances(&mut policy, manifest, profile)?;
     Ok(policy)
@@ -211,6 +214,7 @@ fn base(profile: &Profile, runtime: Runtime, plugin: String) -> Result<Policy, P
         files: Vec::new(),
         host_calls: Vec::new(),
         connects: Vec::new(),
+        listens: Vec::new(),
     })
 }
 
@@ -341,13 +345,7 @@ fn connects(
     runtime: Runtime,
 ) -> Result<Vec<(ConnectGrant, String)>, PolicyError> {
     let requests = &manifest.requests.connects;
-    if let Some(first) = requests.first().filter(|_| connection_set(runtime).is_none()) {
-        return Err(PolicyError::NotBuilt {
-            key: "permissions.network.connect".to_owned(),
-            place: place(manifest, first.line),
-            advice: no_connections(runtime),
-        });
-    }
+    needs_connections(manifest, runtime, "connect", requests.first().map(|first| first.line))?;
     let cover = |wanted: &Located<HostPort>| {
         let rule = profile.connects.iter().find(|rule| rule.address == wanted.value);
         rule.map(ConnectGrant::of_rule).ok_or_else(|| PolicyError::Refused {
@@ -361,6 +359,47 @@ fn connects(
     requests.iter().map(cover).collect()
 }
 
+fn listens(
+    manifest: &Manifest,
+    profile: &Profile,
+    runtime: Runtime,
+) -> Result<Vec<(ListenAddress, String)>, PolicyError> {
+    let requests = &manifest.requests.listens;
+    needs_connections(manifest, runtime, "listen", requests.first().map(|first| first.line))?;
+    let cover = |wanted: &Located<ListenAddress>| {
+        let rule = profile.listens.iter().find(|rule| rule.address == wanted.value);
+        rule.map(listen_grant).ok_or_else(|| PolicyError::Refused {
+            request: format!("listening at `{}`", wanted.value),
+            place: place(manifest, wanted.line),
+            reason: "no grant covers it".to_owned(),
+            profile: profile.name().to_owned(),
+            advice: format!("this line of the profile would: {}", listen_line(wanted.value)),
+        })
+    };
+    requests.iter().map(cover).collect()
+}
+
+/// An address with where it comes from.
+pub(crate) fn listen_grant(rule: &ListenRule) -> (ListenAddress, String) {
+    (rule.address, format!("{} [[listen]] {}", rule.source, rule.address))
+}
+
+fn needs_connections(
+    manifest: &Manifest,
+    runtime: Runtime,
+    key: &str,
+    line: Option<usize>,
+) -> Result<(), PolicyError> {
+    match line.filter(|_| connection_set(runtime).is_none()) {
+        None => Ok(()),
+        Some(line) => Err(PolicyError::NotBuilt {
+            key: format!("permissions.network.{key}"),
+            place: place(manifest, line),
+            advice: no_connections(runtime),
+        }),
+    }
+}
+
 /// Why a plugin of this kind has no connections.
 pub(crate) fn no_connections(runtime: Runtime) -> String {
     let runtime = runtime_name(runtime);
@@ -370,6 +409,12 @@ pub(crate) fn no_connections(runtime: Runtime) -> String {
 /// The line that would grant an address.
 pub(crate) fn connect_line(address: &HostPort) -> String {
     format!("connect = [{{ address = \"{address}\", why = \"...\" }}]")
+}
+
+/// The same for listening.
+pub(crate) fn listen_line(address: ListenAddress) -> String {
+    let risk = if address.is_dangerous() { ", risk = \"...\"" } else { "" };
+    format!("listen = [{{ address = \"{address}\", why = \"...\"{risk} }}]")
 }
 
 fn narrow_file_size(policy: &mut Policy, manifest: &Manifest, profile: &Profile) -> Result<(), PolicyError> {

@@ -43,6 +43,7 @@ fn word(topic: Topic) -> &'static str {
         Topic::Landlock => "landlock",
         Topic::File => "file",
         Topic::Connect => "connect",
+        Topic::Listen => "listen",
         Topic::HostCall => "host-call",
         Topic::Syscall => "syscall",
         Topic::Absent => "absent",

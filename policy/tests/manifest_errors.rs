@@ -96,6 +96,11 @@ const CASES: &[(&str, &str, &str)] = &[
         "\"host_calls\"",
         "\"network\": { \"connect\": [\"example.org:0\"] }, \"host_calls\"",
     ),
+    (
+        "listening at an address in another form",
+        "\"host_calls\"",
+        "\"network\": { \"listen\": [\"[0:0::1]:80\"] }, \"host_calls\"",
+    ),
     ("too many instances", "\"config\":", "\"instances\": 65, \"config\":"),
     (
         "a signature, which is no part of a manifest",

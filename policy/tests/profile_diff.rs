@@ -81,6 +81,11 @@ const CASES: &[(&str, &str, &str)] = &[
         "\"command\", \"native\"]\nlandlock = 3\nnamespaces = [\"ipc\", \"uts\"]\nsyscalls = [\"worker-channel\", \"compute\", \"native-load\", \"wasm-load\", \"seal\", \"wasi-run\", ",
         "\"native\"]\nconnect = [{ address = \"example.org:443\", why = \"It asks.\" }]\nlandlock = 3\nnamespaces = [\"ipc\", \"uts\"]\nsyscalls = [\"worker-channel\", \"compute\", \"native-load\", \"connections\", ",
     ),
+    (
+        "listening",
+        "\"command\", \"native\"]\nlandlock = 3\nnamespaces = [\"ipc\", \"uts\"]\nsyscalls = [\"worker-channel\", \"compute\", \"native-load\", \"wasm-load\", \"seal\", \"wasi-run\", ",
+        "\"native\"]\nlisten = [{ address = \"127.0.0.1:8080\", why = \"It serves.\" }]\nlandlock = 3\nnamespaces = [\"ipc\", \"uts\"]\nsyscalls = [\"worker-channel\", \"compute\", \"native-load\", \"connections\", \"listeners\", ",
+    ),
     ("a set less", "\"wasi-run\", ", ""),
     ("a set that is always needed less", "\"compute\", ", ""),
     (

@@ -100,7 +100,7 @@ const CASES: &[(&str, &str, &str)] = &[
     (
         "what is not built",
         "[[host-call]]",
-        "[[listen]]\nto = \"example.org:443\"\nwhy = \"x\"\n\n[[host-call]]",
+        "[[spawn]]\nprogram = \"/bin/true\"\nwhy = \"x\"\n\n[[host-call]]",
     ),
     (
         "a connection for a runtime without",
@@ -121,6 +121,26 @@ const CASES: &[(&str, &str, &str)] = &[
         "a connection twice",
         "[[host-call]]",
         "[[connect]]\naddress = \"example.org:1\"\nwhy = \"x\"\n\n[[connect]]\naddress = \"example.org:1\"\nwhy = \"y\"\n\n[[host-call]]",
+    ),
+    (
+        "listening for a runtime without",
+        "[[host-call]]",
+        "[[listen]]\naddress = \"127.0.0.1:8080\"\nwhy = \"x\"\n\n[[host-call]]",
+    ),
+    (
+        "listening for everybody, without its risk",
+        "[[host-call]]",
+        "[[listen]]\naddress = \"0.0.0.0:8080\"\nwhy = \"x\"\n\n[[host-call]]",
+    ),
+    (
+        "listening at a name",
+        "[[host-call]]",
+        "[[listen]]\naddress = \"localhost:8080\"\nwhy = \"x\"\n\n[[host-call]]",
+    ),
+    (
+        "listening twice",
+        "[[host-call]]",
+        "[[listen]]\naddress = \"[::1]:8080\"\nwhy = \"x\"\n\n[[listen]]\naddress = \"[::1]:8080\"\nwhy = \"y\"\n\n[[host-call]]",
     ),
     ("a cgroup controller that is none", "schema = 1", "schema = 1\ncgroups = [\"io\"]"),
     ("weaker enforcement", "schema = 1", "schema = 1\nenforcement = \"rlimits\""),

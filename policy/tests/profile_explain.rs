@@ -54,6 +54,8 @@ fn cases() -> Vec<(&'static str, Question)> {
         ("pure-compute", host_call("log")),
         ("pure-compute", host_call("prices.get")),
         ("native-strict", Question::Connect("api.example.org:443".parse().expect("is an address"))),
+        ("native-strict", Question::Listen("127.0.0.1:8080".parse().expect("is an address"))),
+        ("pure-compute", Question::Listen("[::]:80".parse().expect("is an address"))),
         ("pure-compute", Question::Connect("[2001:db8::1]:80".parse().expect("is an address"))),
     ]
 }
@@ -70,6 +72,7 @@ fn words(question: &Question) -> String {
         Question::Path { path, access } => format!("{access:?} {path}").to_lowercase(),
         Question::HostCall(name) => format!("host call {name}"),
         Question::Connect(address) => format!("connect {address}"),
+        Question::Listen(address) => format!("listen {address}"),
     }
 }
 

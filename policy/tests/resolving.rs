@@ -171,7 +171,6 @@ fn as_many_instances_as_the_profile_grants_and_one_without_asking() {
 #[test]
 fn what_is_not_built_is_refused_by_its_key_and_what_asks_for_nothing_is_not() {
     for (members, key) in [
-        (r#""permissions": {"network": {"listen": ["[::1]:80"]}}"#, "permissions.network.listen"),
         (r#""permissions": {"process": {"spawn": ["/usr/bin/git"]}}"#, "permissions.process.spawn"),
         (r#""permissions": {"process": {"max_processes": 1}}"#, "permissions.process.max_processes"),
         (r#""permissions": {"storage": {"quota": "1 MiB"}}"#, "permissions.storage.quota"),
@@ -320,6 +319,61 @@ fn connections_are_covered_by_address_and_need_a_kind_that_has_them() {
     };
     assert!(resolve(&wasm("component"), &profile).is_ok(), "the profile is for both");
     assert!(matches!(error_of(resolve(&wasm("core"), &profile)), PolicyError::NotBuilt { .. }));
+}
+
+#[test]
+fn listening_is_covered_by_the_exact_address() {
+    let grants = r#"listen = [{ address = "127.0.0.1:8080", why = "It serves pages." },
+        { address = "0.0.0.0:8080", why = "Others, too.", risk = "Everybody can reach it." }]"#;
+    let text = Profile::shipped_text("native-strict").expect("ships");
+    let sets = "syscalls = [\"connections\", \"listeners\", ";
+    let text = text.replacen("syscalls = [", &format!("{grants}\n{sets}"), 1);
+    let profile = Profile::parse("serves.toml", &text).unwrap_or_else(|error| panic!("{error}"));
+    let asking = |listen: &str| {
+        let permissions = format!(r#""permissions": {{"network": {{"listen": ["{listen}"]}}}}"#);
+        resolve(&manifest("dylib", &permissions), &profile)
+    };
+    let compiled = |policy: &Policy| {
+        compile(policy, &common::root_platform()).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let plan = compiled(&asking("127.0.0.1:8080").unwrap_or_else(|error| panic!("{error}")));
+    let listens: Vec<_> = plan.listens.iter().map(ToString::to_string).collect();
+    assert_eq!(listens, ["127.0.0.1:8080"], "no more than was asked for");
+    assert!(plan.has_network() && plan.connects.is_empty());
+    for other in ["127.0.0.1:8081", "127.0.0.2:8080", "[::1]:8080", "[::]:8080"] {
+        let error = error_of(asking(other));
+        assert!(matches!(error, PolicyError::Refused { .. }), "{error}");
+        assert!(error.to_string().contains("listen = [{ address = "), "{error}");
+    }
+    // Whoever asks for nothing has neither the sets nor the handler.
+    let silent = compiled(&resolve(&manifest("dylib", ""), &profile).expect("it asks for nothing"));
+    assert!(!silent.has_network());
+    assert!(!silent.facts.iter().any(|fact| fact.text.contains("accept4") || fact.text.contains("bind")));
+}
+
+#[test]
+fn an_address_to_listen_at_is_an_ip_address_in_one_form() {
+    for wrong in [
+        "localhost:80",
+        "127.0.0.1:0",
+        "127.0.0.1",
+        "127.0.0.1:080",
+        "127.1:80",
+        "::1:80",
+        "[::0:1]:80",
+        "[::ffff:127.0.0.1]:80",
+        "[fe80::1%2]:80",
+        "224.0.0.1:80",
+        "[ff02::1]:80",
+        "127.0.0.1:65536",
+        " 127.0.0.1:80",
+    ] {
+        assert!(wrong.parse::<hotcell_policy::ListenAddress>().is_err(), "{wrong}");
+    }
+    for right in ["127.0.0.1:1", "0.0.0.0:65535", "[::1]:80", "[2001:db8::1]:443"] {
+        let address: hotcell_policy::ListenAddress = right.parse().unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(address.to_string(), right);
+    }
 }
 
 #[test]

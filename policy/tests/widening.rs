@@ -51,13 +51,18 @@ fn host_calls_connections_and_limits_are_told_one_by_one() {
     let path = common::root().join("sandbox-profiles/native-strict.toml");
     let grants = "\n[[connect]]\naddress = \"a.example:1\"\nwhy = \"x\"\n[[connect]]\naddress = \"b.example:1\"\nwhy = \"x\"\n";
     let text = std::fs::read_to_string(path).expect("it ships") + grants;
-    let text = text.replacen("syscalls = [", "syscalls = [\"connections\", ", 1);
+    let text = text + "\n[[listen]]\naddress = \"127.0.0.1:8080\"\nwhy = \"x\"\n";
+    let text = text.replacen("syscalls = [", "syscalls = [\"connections\", \"listeners\", ", 1);
     let profile = Profile::parse("native-connects.toml", &text).unwrap_or_else(|error| panic!("{error}"));
     let one = native(&profile, r#""network": {"connect": ["a.example:1"]}"#);
     let two =
         native(&profile, r#""network": {"connect": ["a.example:1", "b.example:1"]}, "host_calls": ["log"]"#);
     assert_eq!(widened(&one, &two), ["host call `log`", "connection to b.example:1"]);
     assert_eq!(widened(&two, &one), Vec::<String>::new());
+    let listening =
+        native(&profile, r#""network": {"connect": ["a.example:1"], "listen": ["127.0.0.1:8080"]}"#);
+    assert_eq!(widened(&one, &listening), ["listening at 127.0.0.1:8080"]);
+    assert_eq!(widened(&listening, &one), Vec::<String>::new());
     let size = |size: &str| files(&format!(r#""write_paths": ["${{data}}"], "max_file_size": {size}"#));
     assert_eq!(widened(&size("4096"), &size("8192")), ["limit file-size: 8 KiB in place of 4 KiB"]);
     assert_eq!(widened(&size("8192"), &size("4096")), Vec::<String>::new());

@@ -244,6 +244,20 @@ static inline int hotcell_connect(const char *address) {
 }
 
 /*
+ * Listens at `address`, as the manifest's `permissions.network.listen` has it. Returns a blocking descriptor for accept and close, or what
+ * hotcell_connect returns where it fails. bind(2) and listen(2) do the same. The workers of a plugin share what it listens with.
+ */
+static inline int hotcell_listen(const char *address) {
+    int64_t status = hotcell_host_call("net.listen", 10, address, hotcell_length(address));
+    int listener;
+    if (status < 0) {
+        return (int)status;
+    }
+    listener = socket(AF_UNSPEC, 0, 0);
+    return listener < 0 ? HOTCELL_FAILED : listener;
+}
+
+/*
  * Asks for the IP addresses of `name`, the host of an address in the manifest. Copies them to `out`, one a line and without a terminator,
  * and returns the number of bytes; or what host_call returns where it fails. connect(2) and hotcell_connect take them from now on, with
  * the manifest's ports.

@@ -10,7 +10,7 @@ mod wasm;
 #[cfg(not(target_family = "wasm"))]
 pub use native::accept;
 #[cfg(all(feature = "std", target_os = "linux"))]
-pub(crate) use native::take_connection;
+pub(crate) use native::take_socket;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use native::{host_call, host_take, reply};
 #[cfg(target_family = "wasm")]

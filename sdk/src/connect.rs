@@ -1,10 +1,10 @@
-//! Connections that the host makes for a native plugin.
+//! Connections that the host makes for a native plugin, or takes for it.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::boundary;
@@ -22,10 +22,25 @@ pub struct Connection(File);
 /// leads nowhere or nowhere public, nobody answers, or the plugin holds as many descriptors as it may.
 pub fn connect(address: &str) -> Result<Connection, HostCallError> {
     host_call("net.connect", address.as_bytes())?;
-    match boundary::take_connection() {
-        Some(connection) => Ok(Connection(File::from(connection))),
-        None => Err(HostCallError::Failed(String::from("no descriptor is free"))),
-    }
+    Ok(Connection(File::from(taken()?)))
+}
+
+/// Listens at `address`, as the manifest's `permissions.network.listen` has it. `TcpListener::bind` does the same.
+///
+/// The listener is the plugin's, shared by its workers: connections that arrive between a worker's end and the next one's
+/// first call wait in its queue.
+///
+/// # Errors
+/// [`HostCallError::Refused`] if the manifest or the profile has no such address, [`HostCallError::Failed`] if somebody else
+/// listens there, or the plugin holds as many descriptors as it may.
+pub fn listen(address: &str) -> Result<TcpListener, HostCallError> {
+    host_call("net.listen", address.as_bytes())?;
+    Ok(TcpListener::from(taken()?))
+}
+
+/// The socket that the host has made.
+fn taken() -> Result<OwnedFd, HostCallError> {
+    boundary::take_socket().ok_or_else(|| HostCallError::Failed(String::from("no descriptor is free")))
 }
 
 /// The addresses of a name, the host of an address in the manifest's `permissions.network.connect`.

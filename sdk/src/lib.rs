@@ -29,7 +29,7 @@ mod host;
 mod json;
 
 #[cfg(all(feature = "std", target_os = "linux"))]
-pub use connect::{Connection, connect, resolve};
+pub use connect::{Connection, connect, listen, resolve};
 pub use export::IntoReply;
 pub use host::{HostCallError, Level, call_plugin, host_call, log};
 #[cfg(feature = "json")]

@@ -157,7 +157,7 @@ const RULES: &[(&str, Script, Outcome, &[Script])] = &[
         "setsockopt(level == 1, optname in {9, 20, 21})",
         "socket 2 1 0\nsetsockopt $1 1 9 z:4 4",
         Works,
-        &["socket 2 1 0\nsetsockopt $1 1 7 z:4 4", "socket 2 1 0\nsetsockopt $1 1 2 z:4 4"],
+        &["socket 2 1 0\nsetsockopt $1 1 7 z:4 4", "socket 2 1 0\nsetsockopt $1 1 15 z:4 4"],
     ),
     (
         "getsockopt(level == 1, optname in {3, 4})",
@@ -175,6 +175,38 @@ const RULES: &[(&str, Script, Outcome, &[Script])] = &[
         &["fcntl 0 4 0x2800", "fcntl 0 4 0x400"],
     ),
     ("ioctl(cmd == 0x5421)", "ioctl 0 0x5421 z:4", Works, &["ioctl 0 0x5452 z:4"]),
+    // listeners
+    (
+        "bind is answered by the worker, which asks the host",
+        "socket 2 1 0\nbind $1 z:16 16",
+        Errno(libc::EAFNOSUPPORT),
+        &[],
+    ),
+    (
+        "listen is answered by the worker, which asks the host",
+        "socket 2 1 0\nlisten $1 1",
+        Errno(libc::EINVAL),
+        &[],
+    ),
+    ("accept", "socket 2 1 0\naccept $1 0 0", Errno(libc::EINVAL), &[]),
+    (
+        "accept4(flags & 0xfff7f7ff == 0x0)",
+        "socket 2 1 0\naccept4 $1 0 0 0x80800",
+        Errno(libc::EINVAL),
+        &["socket 2 1 0\naccept4 $1 0 0 1"],
+    ),
+    (
+        "setsockopt(level == 1, optname == 2)",
+        "socket 2 1 0\nsetsockopt $1 1 2 z:4 4",
+        Works,
+        &["socket 2 1 0\nsetsockopt $1 0 2 z:4 4"],
+    ),
+    (
+        "getsockopt(level == 1, optname == 30)",
+        "socket 2 1 0\ngetsockopt $1 1 30 z:4 z:4",
+        Works,
+        &["socket 2 1 0\ngetsockopt $1 0 30 z:4 z:4"],
+    ),
     // files-read
     (
         "openat(flags & 0x400243 == 0x0)",

@@ -7,13 +7,13 @@
 #![deny(unsafe_code)]
 
 pub mod confine;
-mod connect;
 mod crash;
 pub mod launcher;
 pub mod link;
 mod namespaces;
 pub mod native;
 mod rings;
+mod sockets;
 pub mod start;
 mod sys;
 

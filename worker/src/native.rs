@@ -18,9 +18,9 @@ use hotcell_protocol::{Failure, ReplyStatus, hook};
 use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL, RTLD_NOW};
 
 use crate::confine::Confined;
-use crate::connect;
 use crate::crash;
 use crate::link::{HostCallError, Link};
+use crate::sockets;
 use crate::start::{Inherited, Reply, Runtime, Started, load_failure, no_hook, run, split_state};
 use crate::sys;
 
@@ -71,7 +71,7 @@ impl Runtime for Native {
     const LOAD_RUNS_CODE: bool = true;
 
     fn prepare(started: &mut Started) -> Result<(), Failure> {
-        connect::install(ask_for_connection)
+        sockets::install(ask_for_socket)
             .map_err(|errno| load_failure(format!("failed to prepare for connections: {errno}")))?;
         let Some(notes) = started.output.take() else { return Ok(()) };
         crash::install(&notes)
@@ -269,12 +269,12 @@ unsafe extern "C" fn reply(data: *const u8, len: usize) {
     EXCHANGE.with_borrow_mut(|exchange| unsafe { exchange.take_reply(data, len) });
 }
 
-/// Asks the host for a connection while a call runs. What comes of it, the next socket(2) says.
-fn ask_for_connection(address: &str) {
+/// Asks the host for a socket while a call runs. What comes of it, the next socket(2) says.
+fn ask_for_socket(name: &str, address: &str) {
     let link = EXCHANGE.try_with(|exchange| exchange.try_borrow().ok().and_then(|exchange| exchange.link));
     if let Ok(Some(mut link)) = link {
         // SAFETY: points to the `Link` of the running call; nothing else uses it while plugin code runs.
-        let _ = unsafe { link.as_mut() }.host_call("net.connect", address.as_bytes());
+        let _ = unsafe { link.as_mut() }.host_call(name, address.as_bytes());
     }
 }
 

@@ -119,6 +119,7 @@ fn words(manifest: &Manifest) -> String {
         ("read files", reads),
         ("read and write files", writes),
         ("connect to", manifest.connects().map(ToString::to_string).collect()),
+        ("let others connect to it at", manifest.listens().map(|address| address.to_string()).collect()),
         ("call the application", manifest.host_calls().map(ToString::to_string).collect()),
         ("call other plugins", manifest.dependencies().iter().map(|needed| needed.id.to_string()).collect()),
     ];
@@ -176,6 +177,7 @@ fn facts(verified: &VerifiedPackage) -> Result<serde_json::Value, Outcome> {
         "profile": manifest.profile().as_str(),
         "host_calls": manifest.host_calls().map(ToString::to_string).collect::<Vec<_>>(),
         "connects": manifest.connects().map(ToString::to_string).collect::<Vec<_>>(),
+        "listens": manifest.listens().map(|address| address.to_string()).collect::<Vec<_>>(),
         "paths": manifest.paths().map(ToString::to_string).collect::<Vec<_>>(),
         "files": files,
     }))

@@ -34,7 +34,7 @@ pub const AUDIT_RULES: [AuditRule; 18] = [
     rule("lazy-binding", "the tables of a library stay writable: link it with -z now"),
     rule("native-code", "the plugin is machine code"),
     rule("needed-library", "a library needs another one that neither the worker nor the package has"),
-    rule("network", "the plugin connects"),
+    rule("network", "the plugin connects, or others connect to it"),
     rule("permission-refused", "the plugin asks for what its profile does not grant"),
     rule("relro", "a library has no read-only relocations: link it with -z relro"),
     rule("run-path", "a library says where others are looked for"),
@@ -144,6 +144,13 @@ pub(super) fn permissions(manifest: &Manifest, profile: &Profile) -> Vec<Finding
     for address in manifest.connects() {
         found.push(finding("network", Severity::Low, format!("it connects to {address}")));
     }
+    for address in manifest.listens() {
+        let (severity, who) = match address.socket().ip().is_loopback() {
+            true => (Severity::Low, "this machine"),
+            false => (Severity::Medium, "other machines"),
+        };
+        found.push(finding("network", severity, format!("{who} may connect to it, at {address}")));
+    }
     found
 }
 
@@ -217,8 +224,11 @@ pub(super) fn module(manifest: &Manifest, description: &Description) -> Vec<Find
         found.push(finding("unused-import", Severity::Low, text));
     }
     // A look at UDP alone, or at types, is what libraries are built with.
-    if imports("wasi:sockets/tcp@") && manifest.connects().next().is_none() {
-        let text = "it can connect, and asks for no address: each connection is refused";
+    if imports("wasi:sockets/tcp@")
+        && manifest.connects().next().is_none()
+        && manifest.listens().next().is_none()
+    {
+        let text = "it can connect and listen, and asks for no address: each connection is refused";
         found.push(finding("unused-import", Severity::Low, text));
     }
     let calls_host = imports("hotcell.host_call") || imports("hotcell:plugin/host");

@@ -157,7 +157,7 @@ impl Compilers {
             package: None,
             config: None,
             identity: self.identity,
-            connects: false,
+            has_network: false,
             spin: Duration::ZERO,
             adviser: None,
         });

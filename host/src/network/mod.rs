@@ -1,4 +1,4 @@
-//! Connections that the host makes for a plugin.
+//! Connections that the host makes for a plugin, and takes for it.
 //!
 //! A plugin names a granted address as its manifest has it; or it asks for the addresses of a granted name and connects to one
 //! of those, as programs do that know nothing of hotcell. Either way a name is resolved by the host, once for each question, and
@@ -6,6 +6,7 @@
 //! else. The plugin gets the connected descriptor, and can make none.
 
 mod address;
+mod listen;
 
 use std::future::Future;
 use std::io;
@@ -21,12 +22,29 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use tokio::net::TcpStream;
 
 use address::is_public;
+pub(crate) use listen::{Listeners, OpenListeners};
 
-/// The host call by which a plugin asks for a connection.
-pub(crate) const CONNECT: &str = "net.connect";
+/// What a plugin asks for, each by a host call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// A connection.
+    Connect,
+    /// The addresses of a name.
+    Resolve,
+    /// What the host listens with.
+    Listen,
+}
 
-/// The host call by which it asks for the addresses of a name.
-pub(crate) const RESOLVE: &str = "net.resolve";
+impl Ask {
+    pub(crate) fn of_host_call(name: &str) -> Option<Ask> {
+        match name {
+            "net.connect" => Some(Ask::Connect),
+            "net.resolve" => Some(Ask::Resolve),
+            "net.listen" => Some(Ask::Listen),
+            _ => None,
+        }
+    }
+}
 
 /// How long a connection may take, with the look-up of its name.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
@@ -69,6 +87,7 @@ pub(crate) struct Connector {
     /// What the plugin was last told of the name of each grant.
     pinned: Arc<Mutex<Vec<Vec<IpAddr>>>>,
     resolver: Resolver,
+    listeners: Listeners,
 }
 
 /// Why there is no connection.
@@ -82,8 +101,18 @@ pub(crate) enum NoConnection {
 
 impl Connector {
     pub(crate) fn new(grants: &[ConnectGrant], resolver: Resolver) -> Connector {
-        let pinned = vec![Vec::new(); grants.len()];
-        Connector { grants: grants.into(), pinned: Arc::new(Mutex::new(pinned)), resolver }
+        let pinned = Arc::new(Mutex::new(vec![Vec::new(); grants.len()]));
+        Connector { grants: grants.into(), pinned, resolver, listeners: Listeners::default() }
+    }
+
+    /// The same, with what the host listens with.
+    pub(crate) fn with_listeners(self, listeners: Listeners) -> Connector {
+        Connector { listeners, ..self }
+    }
+
+    /// What the host listens with at a granted address, in the words of the plugin.
+    pub(crate) fn listen(&self, wanted: &[u8]) -> Result<(OwnedFd, SocketAddr), NoConnection> {
+        self.listeners.give(wanted)
     }
 
     /// Connects to an address that is granted, in the words of the plugin. Safe to cancel.

@@ -37,6 +37,7 @@ use crate::compile::blocking;
 use crate::error::{CallError, Error};
 use crate::event::{EventKind, EventSender};
 use crate::host::Shared;
+use crate::network::OpenListeners;
 use crate::package::Gate;
 use crate::places::Places;
 use crate::prepare::Prepared;
@@ -113,7 +114,7 @@ impl Plugin {
             number: shared.next_plugin(),
             id: prepared.manifest.id().as_str().into(),
             command,
-            current: Arc::new(Current::new(Version::new(&shared, prepared))),
+            current: Arc::new(Current::new(Version::new(&shared, prepared, OpenListeners::default()))),
             custody: Arc::default(),
             restarts: Arc::default(),
             config: Arc::default(),

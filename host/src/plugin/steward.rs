@@ -241,7 +241,7 @@ impl Steward {
         let path = options.path.as_ref().unwrap_or(path).clone();
         let load = LoadOptions { may_go_back: options.may_go_back, ..load.clone() };
         let prepared = prepare(shared, path, load, spares.coming_generation()).await?;
-        let after = Arc::new(Version::new(shared, Arc::new(prepared)));
+        let after = Arc::new(Version::new(shared, Arc::new(prepared), before.open_listeners()));
         self.check(&before.prepared, &after.prepared, &options)?;
         let states = if !command {
             self.replace(&before, &after, &options).await?

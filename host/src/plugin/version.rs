@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::broker::Broker;
 use crate::host::Shared;
-use crate::network::Connector;
+use crate::network::{Connector, Listeners, OpenListeners};
 use crate::plugin::Peers;
 use crate::prepare::Prepared;
 
@@ -14,17 +14,26 @@ use crate::prepare::Prepared;
 pub(super) struct Version {
     pub(super) prepared: Arc<Prepared>,
     pub(super) broker: Arc<Broker>,
+    listeners: Listeners,
     /// A worker has said whether the exports are there that the manifest promises.
     pub(super) promises_checked: AtomicBool,
 }
 
 impl Version {
-    pub(super) fn new(shared: &Arc<Shared>, prepared: Arc<Prepared>) -> Version {
+    /// `open` is what other versions of the plugin listen with.
+    pub(super) fn new(shared: &Arc<Shared>, prepared: Arc<Prepared>, open: OpenListeners) -> Version {
+        let listeners = Listeners::new(&prepared.plan.listens, open);
         let connector = Connector::new(&prepared.plan.connects, shared.resolver.clone());
+        let connector = connector.with_listeners(listeners.clone());
         let peers = Peers::new(shared, &prepared.manifest);
         let broker = shared.handlers.broker(&prepared.plan.orders.host_calls, Some(peers));
         let broker = broker.with_connections(connector);
-        Version { prepared, broker: Arc::new(broker), promises_checked: AtomicBool::new(false) }
+        Version { prepared, broker: Arc::new(broker), listeners, promises_checked: AtomicBool::new(false) }
+    }
+
+    /// What it and the plugin's other versions listen with.
+    pub(super) fn open_listeners(&self) -> OpenListeners {
+        self.listeners.open()
     }
 }
 
@@ -42,6 +51,7 @@ impl Current {
     }
 
     pub(super) fn set(&self, version: Arc<Version>) {
+        version.listeners.take_over();
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = version;
     }
 }

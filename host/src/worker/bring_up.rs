@@ -122,7 +122,7 @@ impl Worker {
         };
         let supervisor = Supervisor {
             judge,
-            lends_sockets: self.blueprint.orders.runtime == Runtime::Native && self.blueprint.connects,
+            lends_sockets: self.blueprint.orders.runtime == Runtime::Native && self.blueprint.has_network,
             stage: self.stage.clone(),
             record: Arc::clone(&self.record),
             slot: self.slot.clone(),

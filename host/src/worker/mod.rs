@@ -76,7 +76,7 @@ pub(crate) struct Blueprint {
     pub(crate) config: Option<String>,
     pub(crate) identity: Option<Identity>,
     /// Whether the plan grants connections.
-    pub(crate) connects: bool,
+    pub(crate) has_network: bool,
     /// How long worker and caller look for each other's messages before they sleep.
     pub(crate) spin: Duration,
     /// `None` for the compiler.

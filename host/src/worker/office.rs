@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::record::Record;
 use crate::broker::{Answer, Broker, HostCallContext};
 use crate::log::Logger;
-use crate::network::{Connector, NoConnection, RESOLVE, Slot};
+use crate::network::{Ask, Connector, NoConnection, Slot};
 use crate::reentry::Chain;
 use crate::sys::watch::Watch;
 
@@ -47,16 +47,17 @@ impl Office {
         let (record, slot) = (Arc::clone(&self.record), self.slot.clone());
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let asked = match broker.connector(&name) {
-            Some(connector) => Ok((connector.clone(), input)),
+            Some((connector, ask)) => Ok((connector.clone(), ask, input)),
             None => Err(broker.answer(context, input, self.limit, &self.logger, chain)),
         };
         async move {
             match asked {
                 // Large and rare: not a part of every host call's state.
-                Ok((connector, wanted)) => {
-                    let mut answer = match name == RESOLVE {
-                        true => Box::pin(resolve(connector, wanted, record)).await,
-                        false => Box::pin(hand_over(connector, wanted, slot, record)).await,
+                Ok((connector, ask, wanted)) => {
+                    let mut answer = match ask {
+                        Ask::Connect => Box::pin(hand_over(connector, wanted, slot, record)).await,
+                        Ask::Resolve => Box::pin(resolve(connector, wanted, record)).await,
+                        Ask::Listen => listen(&connector, &wanted, &slot, &record),
                     };
                     answer.payload.truncate(limit);
                     answer
@@ -84,6 +85,26 @@ async fn hand_over(connector: Connector, wanted: Vec<u8>, slot: Slot, record: Ar
         Err(NoConnection::NotGranted) => {
             slot.put(Err(Errno::ACCESS));
             record.refused_connection(&wanted);
+            Answer { status: AnswerStatus::Refused, payload: Vec::new() }
+        }
+        Err(NoConnection::Failed(text, errno)) => {
+            slot.put(Err(errno));
+            Answer { status: AnswerStatus::Failed, payload: text.into_bytes() }
+        }
+    }
+}
+
+/// Listens for a plugin; it takes the descriptor as it takes a connection.
+fn listen(connector: &Connector, wanted: &[u8], slot: &Slot, record: &Record) -> Answer {
+    match connector.listen(wanted) {
+        Ok((listener, address)) => {
+            slot.put(Ok(listener));
+            record.listening(address);
+            Answer { status: AnswerStatus::Ok, payload: Vec::new() }
+        }
+        Err(NoConnection::NotGranted) => {
+            slot.put(Err(Errno::ACCESS));
+            record.refused_listening(wanted);
             Answer { status: AnswerStatus::Refused, payload: Vec::new() }
         }
         Err(NoConnection::Failed(text, errno)) => {

@@ -139,6 +139,19 @@ impl Record {
         self.events.send(plugin, self.generation, EventKind::Connected { address, peer });
     }
 
+    /// The same for an address to listen at.
+    pub(crate) fn refused_listening(&self, wanted: &[u8]) {
+        let act = || format!("listening at {}", escape(wanted.get(..ADDRESS_SHOWN).unwrap_or(wanted)));
+        self.refused_by_broker(act, |adviser| adviser.listening(wanted));
+    }
+
+    /// Tells that a worker got what the host listens with.
+    pub(crate) fn listening(&self, address: SocketAddr) {
+        let plugin = &self.blueprint.plugin;
+        tracing::info!(target: "hotcell::network", %plugin, %address, "listening");
+        self.events.send(plugin, self.generation, EventKind::Listening { address });
+    }
+
     /// Counts one more. Returns whether it is to be told, too.
     fn count(&self, act: impl Fn() -> String) -> bool {
         let count = self.violations.fetch_add(1, Ordering::Relaxed) + 1;

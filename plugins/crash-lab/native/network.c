@@ -175,3 +175,124 @@ HOTCELL_EXPORT(net_resolve)(const uint8_t *input, size_t length) {
     report_length = (size_t)status;
     return said_ok();
 }
+
+/* What a client says until it says no more; it is told "pong". The descriptor is closed. */
+static int32_t answer_one(int client) {
+    char asked[ANSWER_MAX];
+    ssize_t count;
+    say_nothing();
+    while ((count = read(client, asked, sizeof asked)) > 0) {
+        say("%.*s", (int)count, asked);
+    }
+    if (write(client, "pong", 4) != 4) {
+        say("write: %s", errno_name(errno));
+        return said_error();
+    }
+    close(client);
+    return said_ok();
+}
+
+/* Answers one client. The input is the address to listen at. */
+HOTCELL_EXPORT(net_serve)(const uint8_t *input, size_t length) {
+    int listener = hotcell_listen(input_text(input, length));
+    int client;
+    if (listener < 0) {
+        return no_connection(listener);
+    }
+    client = accept(listener, NULL, NULL);
+    say_nothing();
+    if (client < 0) {
+        say("accept %s", errno_name(errno));
+        return said_error();
+    }
+    close(listener);
+    return answer_one(client);
+}
+
+/* "done": listens, and takes nobody. The input is the address. */
+HOTCELL_EXPORT(net_open)(const uint8_t *input, size_t length) {
+    int listener = hotcell_listen(input_text(input, length));
+    if (listener < 0) {
+        return no_connection(listener);
+    }
+    close(listener);
+    return hotcell_ok_text("done");
+}
+
+/*
+ * Answers one client as any server does that knows nothing of hotcell; or Error: the step and its errno. The input is a port of 127.0.0.1; a
+ * minus before it asks for descriptors that do not block.
+ */
+HOTCELL_EXPORT(net_serve_plain)(const uint8_t *input, size_t length) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}}, peer;
+    socklen_t size = sizeof peer;
+    int port = atoi(input_text(input, length)), option = 1;
+    int flags = port < 0 ? SOCK_NONBLOCK : 0;
+    struct pollfd polled = {.events = POLLIN};
+    int client, listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+    address.sin_port = htons((uint16_t)abs(port));
+    say_nothing();
+    if (setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &option, sizeof option)) {
+        say("setsockopt %s", errno_name(errno));
+        return said_error();
+    }
+    if (bind(listener, (struct sockaddr *)&address, sizeof address)) {
+        say("bind %s", errno_name(errno));
+        close(listener);
+        return said_error();
+    }
+    if (listen(listener, 16)) {
+        say("listen %s", errno_name(errno));
+        return said_error();
+    }
+    if (!!(fcntl(listener, F_GETFL) & O_NONBLOCK) != !!flags) {
+        say("not as it was asked for");
+        return said_error();
+    }
+    polled.fd = listener;
+    if (poll(&polled, 1, -1) != 1) {
+        say("poll %s", errno_name(errno));
+        return said_error();
+    }
+    client = accept4(listener, (struct sockaddr *)&peer, &size, SOCK_CLOEXEC);
+    if (client < 0) {
+        say("accept4 %s", errno_name(errno));
+        return said_error();
+    }
+    if (peer.sin_addr.s_addr != htonl(INADDR_LOOPBACK)) {
+        say("another peer");
+        return said_error();
+    }
+    close(listener);
+    return answer_one(client);
+}
+
+/* The errno of what a listener can do beside accepting, one name each. The input is the address. */
+HOTCELL_EXPORT(net_listen_tricks)(const uint8_t *input, size_t length) {
+    struct sockaddr_in elsewhere = {.sin_family = AF_INET, .sin_port = htons(1), .sin_addr = {htonl(INADDR_LOOPBACK)}}, mine;
+    struct sockaddr *to = (struct sockaddr *)&elsewhere;
+    socklen_t size = sizeof mine;
+    int option = 1;
+    int listener = hotcell_listen(input_text(input, length));
+    int another = socket(AF_INET, SOCK_STREAM, 0);
+    if (listener < 0) {
+        return no_connection(listener);
+    }
+    say_nothing();
+    say("bind %s ", bind(listener, to, sizeof elsewhere) ? errno_name(errno) : "done");
+    say("connect %s ", connect(listener, to, sizeof elsewhere) ? errno_name(errno) : "done");
+    say("fastopen %s ", sendto(listener, "x", 1, MSG_FASTOPEN, to, sizeof elsewhere) < 0 ? errno_name(errno) : "done");
+    say("send %s ", send(listener, "x", 1, MSG_NOSIGNAL) < 0 ? errno_name(errno) : "done");
+    say("reuseport %s ", setsockopt(listener, SOL_SOCKET, SO_REUSEPORT, &option, sizeof option) ? errno_name(errno) : "done");
+    say("transparent %s ", setsockopt(listener, IPPROTO_IP, IP_TRANSPARENT, &option, sizeof option) ? errno_name(errno) : "done");
+    say("getsockname %s ", getsockname(listener, (struct sockaddr *)&mine, &size) ? errno_name(errno) : "done");
+    say("listen %s ", listen(listener, 1) ? errno_name(errno) : "done");
+    say("unbound listen %s ", listen(another, 1) ? errno_name(errno) : "done");
+    say("unbound accept %s ", accept(another, NULL, NULL) < 0 ? errno_name(errno) : "done");
+    say("stderr listen %s ", listen(2, 1) ? errno_name(errno) : "done");
+    say("shutdown %s ", shutdown(listener, SHUT_RDWR) ? errno_name(errno) : "done");
+    say("then listen %s ", listen(listener, 1) ? errno_name(errno) : "done");
+    say("then accept %s ", accept(listener, NULL, NULL) < 0 ? errno_name(errno) : "done");
+    say("then bind %s", bind(listener, to, sizeof elsewhere) ? errno_name(errno) : "done");
+    return said_ok();
+}

@@ -1,4 +1,4 @@
-//! Asks servers over TCP by `wasi:sockets`.
+//! Asks servers over TCP by `wasi:sockets`, and is one.
 
 use wasip2::clocks::monotonic_clock::subscribe_duration;
 use wasip2::io::poll::{Pollable, poll};
@@ -47,6 +47,23 @@ impl Guest for Component {
             }
         }
         Ok(heard)
+    }
+
+    fn answer(address: String, text: String) -> Result<String, String> {
+        let listener = listen(&address).map_err(|code| code.name().to_owned())?;
+        let (socket, input, output) = loop {
+            match listener.accept() {
+                Err(ErrorCode::WouldBlock) => listener.subscribe().block(),
+                Err(code) => return Err(format!("accept: {}", code.name())),
+                Ok(accepted) => break accepted,
+            }
+        };
+        let mut line = Line { input, output, socket, bytes: Vec::new() };
+        while !line.hear()? {
+            line.input.subscribe().block();
+        }
+        line.say(&text)?;
+        Ok(line.heard())
     }
 
     fn misuse(address: String, how: String) -> String {
@@ -117,6 +134,25 @@ impl Line {
     }
 }
 
+fn listen(address: &str) -> Result<TcpSocket, ErrorCode> {
+    let (host, port) = address.rsplit_once(':').ok_or(ErrorCode::InvalidArgument)?;
+    let port = port.parse().map_err(|_| ErrorCode::InvalidArgument)?;
+    let network = instance_network();
+    let found = resolve_addresses(&network, host)?;
+    let ip = found.resolve_next_address()?.ok_or(ErrorCode::NameUnresolvable)?;
+    let socket = create_tcp_socket(family_of(ip))?;
+    socket.start_bind(&network, at(ip, port))?;
+    socket.finish_bind()?;
+    socket.set_listen_backlog_size(16)?;
+    socket.start_listen()?;
+    socket.finish_listen()?;
+    let bound = socket.local_address()?;
+    match (socket.is_listening(), format!("{bound:?}") == format!("{:?}", at(ip, port))) {
+        (true, true) => Ok(socket),
+        _ => Err(ErrorCode::Unknown),
+    }
+}
+
 fn look_up(network: &Network, host: &str) -> Result<Vec<IpAddress>, String> {
     let said = |code: ErrorCode| format!("look-up: {}", code.name());
     let found = resolve_addresses(network, host).map_err(said)?;
@@ -136,11 +172,7 @@ fn connect(
     ip: IpAddress,
     port: u16,
 ) -> Result<(InputStream, OutputStream, TcpSocket), ErrorCode> {
-    let family = match ip {
-        IpAddress::Ipv4(_) => IpAddressFamily::Ipv4,
-        IpAddress::Ipv6(_) => IpAddressFamily::Ipv6,
-    };
-    let socket = create_tcp_socket(family)?;
+    let socket = create_tcp_socket(family_of(ip))?;
     socket.start_connect(network, at(ip, port))?;
     loop {
         match socket.finish_connect() {
@@ -157,5 +189,12 @@ fn at(ip: IpAddress, port: u16) -> IpSocketAddress {
         IpAddress::Ipv6(address) => {
             IpSocketAddress::Ipv6(Ipv6SocketAddress { port, flow_info: 0, address, scope_id: 0 })
         }
+    }
+}
+
+fn family_of(ip: IpAddress) -> IpAddressFamily {
+    match ip {
+        IpAddress::Ipv4(_) => IpAddressFamily::Ipv4,
+        IpAddress::Ipv6(_) => IpAddressFamily::Ipv6,
     }
 }

@@ -36,6 +36,9 @@ pub(super) fn write(
     for (grant, source) in &policy.connects {
         add(&mut facts, Topic::Connect, grant.words(), source.clone());
     }
+    for (address, source) in &policy.listens {
+        add(&mut facts, Topic::Listen, address.to_string(), source.clone());
+    }
     for (name, source) in &policy.host_calls {
         add(&mut facts, Topic::HostCall, name.to_string(), source.clone());
     }

@@ -88,7 +88,8 @@ pub(crate) fn in_force(policy: &Policy, stage: Stage) -> impl Iterator<Item = &S
     policy.sets.iter().filter(move |set| {
         let in_stage = set.stage == Stage::Run || stage == Stage::Load;
         let granted = |granted: Granted| match granted {
-            Granted::Connect => !policy.connects.is_empty(),
+            Granted::Network => !policy.connects.is_empty() || !policy.listens.is_empty(),
+            Granted::Listen => !policy.listens.is_empty(),
             _ => policy.files.iter().any(|file| granted.is_given(file.access, file.create, file.delete)),
         };
         in_stage && set.runtimes.contains(&policy.runtime) && set.when.is_none_or(granted)

@@ -46,7 +46,8 @@ pub fn compile(policy: &Policy, platform: &Platform) -> Result<Plan, PolicyError
     };
     let facts = facts::write(policy, platform, &orders, &cgroups);
     let connects = policy.connects.iter().map(|(grant, _)| grant.clone()).collect();
-    Ok(Plan { orders, cgroups, connects, platform: platform.clone(), facts })
+    let listens = policy.listens.iter().map(|(address, _)| *address).collect();
+    Ok(Plan { orders, cgroups, connects, listens, platform: platform.clone(), facts })
 }
 
 /// The plan of hotcell's own compiler, which no manifest and no profile of a user can change.

@@ -17,7 +17,7 @@ pub use schema::manifest_schema;
 
 use crate::PolicyError;
 use crate::input::{Document, ParseError};
-use crate::names::{GrantPath, HostCallName, HostPort, PackagePath, PluginId, ProfileName};
+use crate::names::{GrantPath, HostCallName, HostPort, ListenAddress, PackagePath, PluginId, ProfileName};
 
 /// A parsed manifest.
 #[derive(Clone, Debug, PartialEq)]
@@ -270,9 +270,14 @@ impl Manifest {
         self.requests.host_calls.iter().map(|call| &call.value)
     }
 
-    /// The addresses that are asked for.
+    /// The addresses that are asked for, to connect to.
     pub fn connects(&self) -> impl Iterator<Item = &HostPort> {
         self.requests.connects.iter().map(|address| &address.value)
+    }
+
+    /// The addresses that are asked for, to listen at.
+    pub fn listens(&self) -> impl Iterator<Item = ListenAddress> {
+        self.requests.listens.iter().map(|address| address.value)
     }
 
     /// The paths that are asked for to write to.

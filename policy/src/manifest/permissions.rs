@@ -5,7 +5,7 @@ use hotcell_protocol::Place;
 use super::keys::children;
 use super::read::{Reading, table};
 use crate::input::{Field, ParseError, Value};
-use crate::names::{GrantPath, HostCallName, HostPort};
+use crate::names::{GrantPath, HostCallName, HostPort, ListenAddress};
 use crate::units::Size;
 
 /// A value and the line of the manifest that it stands on.
@@ -27,14 +27,15 @@ pub(crate) struct Requests {
     pub(crate) max_file_size: Option<Located<u64>>,
     pub(crate) host_calls: Vec<Located<HostCallName>>,
     pub(crate) connects: Vec<Located<HostPort>>,
+    pub(crate) listens: Vec<Located<ListenAddress>>,
 }
 
 /// Most host calls of one manifest. With the bounds of paths and configuration, it keeps a worker's first message, which
 /// carries all three, within one packet.
 const HOST_CALLS_MAX: usize = 128;
 
-/// Most addresses of one manifest.
-const CONNECTS_MAX: usize = 64;
+/// Most addresses of one list.
+const ADDRESSES_MAX: usize = 64;
 
 /// Most paths of one manifest: a short one takes more in the message than its bytes.
 const PATHS_MAX: usize = 128;
@@ -61,12 +62,12 @@ pub(super) fn read(field: &Field<'_>, reading: &mut Reading) -> Result<Requests,
     if let Some(network) = fields.optional("network") {
         let network = table(&network)?;
         if let Some(addresses) = network.optional("connect") {
-            let error = || addresses.error(format!("more than {CONNECTS_MAX} addresses"));
-            requests.connects = located(&addresses, CONNECTS_MAX, error)?;
+            let error = || addresses.error(format!("more than {ADDRESSES_MAX} addresses"));
+            requests.connects = located(&addresses, ADDRESSES_MAX, error)?;
         }
         if let Some(addresses) = network.optional("listen") {
-            addresses.distinct::<HostPort>()?;
-            reading.asks_for(&addresses);
+            let error = || addresses.error(format!("more than {ADDRESSES_MAX} addresses"));
+            requests.listens = located(&addresses, ADDRESSES_MAX, error)?;
         }
     }
     read_process_and_storage(&fields, reading)?;

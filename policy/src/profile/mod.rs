@@ -14,7 +14,7 @@ pub(crate) use read::{KEYS, LANDLOCK_FOR_FILES};
 
 use crate::Controller;
 use crate::input::{Document, ParseError};
-use crate::names::{GrantPath, HostCallName, HostPort, ProfileName};
+use crate::names::{GrantPath, HostCallName, HostPort, ListenAddress, ProfileName};
 use crate::seccomp::{Granted, SyscallSet};
 
 /// A parsed profile.
@@ -39,6 +39,7 @@ pub struct Profile {
     pub(crate) files: Vec<FileRule>,
     pub(crate) host_calls: Vec<HostCallRule>,
     pub(crate) connects: Vec<ConnectRule>,
+    pub(crate) listens: Vec<ListenRule>,
 }
 
 /// From which severity on a finding of an audit refuses a load.
@@ -87,11 +88,28 @@ pub(crate) struct ConnectRule {
     pub(crate) reasons: Reasons,
 }
 
+/// A `[[listen]]` grant.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ListenRule {
+    pub(crate) address: ListenAddress,
+    pub(crate) source: String,
+    pub(crate) reasons: Reasons,
+}
+
 /// The syscall set by which plugins of this kind use connections; `None` for those that have none.
 pub(crate) fn connection_set(runtime: Runtime) -> Option<&'static str> {
     match runtime {
         Runtime::Native => Some("connections"),
         Runtime::Component | Runtime::Command => Some("wasi-connections"),
+        Runtime::Core | Runtime::Compiler => None,
+    }
+}
+
+/// The one by which they accept connections.
+pub(crate) fn listening_set(runtime: Runtime) -> Option<&'static str> {
+    match runtime {
+        Runtime::Native => Some("listeners"),
+        Runtime::Component | Runtime::Command => Some("wasi-listeners"),
         Runtime::Core | Runtime::Compiler => None,
     }
 }
@@ -109,7 +127,8 @@ impl Profile {
     /// Whether anything is granted so.
     pub(crate) fn grants(&self, granted: Granted) -> bool {
         match granted {
-            Granted::Connect => !self.connects.is_empty(),
+            Granted::Network => !self.connects.is_empty() || !self.listens.is_empty(),
+            Granted::Listen => !self.listens.is_empty(),
             _ => self.files.iter().any(|file| granted.is_given(file.access, file.create, file.delete)),
         }
     }

@@ -3,17 +3,18 @@
 use hotcell_protocol::{FileAccess, Launch, Namespace, Runtime};
 
 use super::{
-    AuditLimit, ConnectRule, FileRule, HostCallRule, Profile, Reasons, connection_set, limits, shipped,
+    AuditLimit, ConnectRule, FileRule, HostCallRule, ListenRule, Profile, Reasons, connection_set, limits,
+    listening_set, shipped,
 };
 use crate::Controller;
 use crate::error::runtime_name;
 use crate::input::{Document, Field, Fields, ParseError, read_toml};
-use crate::names::{GrantPath, HostCallName, HostPort, ProfileName};
+use crate::names::{GrantPath, HostCallName, HostPort, ListenAddress, ProfileName};
 use crate::policy::no_connections;
 use crate::seccomp::{Granted, SyscallSet};
 
 /// The keys of a profile.
-pub(crate) const KEYS: [&str; 15] = [
+pub(crate) const KEYS: [&str; 16] = [
     "schema",
     "summary",
     "runtime",
@@ -29,10 +30,11 @@ pub(crate) const KEYS: [&str; 15] = [
     "file",
     "host-call",
     "connect",
+    "listen",
 ];
 
 /// Grants of the design that no worker can be given yet.
-pub(super) const UNBUILT: [&str; 4] = ["listen", "spawn", "storage", "enforcement"];
+pub(super) const UNBUILT: [&str; 3] = ["spawn", "storage", "enforcement"];
 
 /// The first Landlock ABI that governs truncation: before it, a granted read empties a file.
 pub(crate) const LANDLOCK_FOR_FILES: u32 = 3;
@@ -115,6 +117,7 @@ fn fresh(
         files: Vec::new(),
         host_calls: Vec::new(),
         connects: Vec::new(),
+        listens: Vec::new(),
     })
 }
 
@@ -216,6 +219,13 @@ fn add_grants(fields: &Fields<'_>, profile: &mut Profile) -> Result<(), ParseErr
         }
         profile.connects.push(rule);
     }
+    for listen in grants(fields, "listen")? {
+        let rule = listen_rule(&listen, &source)?;
+        if profile.listens.iter().any(|known| known.address == rule.address) {
+            return Err(listen.error(format!("`{}` is granted twice", rule.address)));
+        }
+        profile.listens.push(rule);
+    }
     Ok(())
 }
 
@@ -289,6 +299,20 @@ fn connect_rule(field: &Field<'_>, source: &str) -> Result<ConnectRule, ParseErr
     Ok(ConnectRule { address, private, source: source.to_owned(), reasons })
 }
 
+fn listen_rule(field: &Field<'_>, source: &str) -> Result<ListenRule, ParseError> {
+    let fields = field.table(&["address", "why", "risk"])?;
+    let at = fields.required("address")?;
+    let address: ListenAddress = at.parsed()?;
+    let reasons = reasons(field, &fields)?;
+    if address.is_dangerous() && reasons.risk.is_none() {
+        let message = "to listen where other machines may connect, or at a port below 1024, is a dangerous grant, and has no `risk`";
+        return Err(at
+            .error(message)
+            .with_help("add `risk = \"...\"`: what a hostile plugin could do with it"));
+    }
+    Ok(ListenRule { address, source: source.to_owned(), reasons })
+}
+
 fn reasons(grant: &Field<'_>, fields: &Fields<'_>) -> Result<Reasons, ParseError> {
     let why = fields.required("why")?.text(WHY_MAX)?.to_owned();
     let risk = fields.optional("risk").map(|risk| risk.text(WHY_MAX)).transpose()?;
@@ -297,7 +321,7 @@ fn reasons(grant: &Field<'_>, fields: &Fields<'_>) -> Result<Reasons, ParseError
 
 /// What can only be said of the whole profile.
 fn check(fields: &Fields<'_>, profile: &Profile) -> Result<(), ParseError> {
-    check_connections(fields, profile)?;
+    check_network(fields, profile)?;
     let Some(first) = grants(fields, "file")?.into_iter().next() else { return Ok(()) };
     if let Some(runtime) =
         profile.runtimes.iter().find(|runtime| !matches!(runtime, Runtime::Native | Runtime::Command))
@@ -313,7 +337,7 @@ fn check(fields: &Fields<'_>, profile: &Profile) -> Result<(), ParseError> {
             "below ABI 3 the kernel does not govern truncation, and who may read a file may empty it",
         ));
     }
-    for granted in Granted::ALL.into_iter().filter(|granted| *granted != Granted::Connect) {
+    for granted in Granted::FILES {
         if profile.grants(granted) && !profile.sets.iter().any(|set| set.when == Some(granted)) {
             let message =
                 format!("the profile grants files for `{granted}`, and names no syscall set for that");
@@ -323,22 +347,33 @@ fn check(fields: &Fields<'_>, profile: &Profile) -> Result<(), ParseError> {
     Ok(())
 }
 
-fn check_connections(fields: &Fields<'_>, profile: &Profile) -> Result<(), ParseError> {
-    let Some(first) = grants(fields, "connect")?.into_iter().next() else { return Ok(()) };
-    let mut sets = Vec::new();
-    for runtime in &profile.runtimes {
-        sets.extend(connection_set(*runtime).map(|set| (*runtime, set)));
+fn check_network(fields: &Fields<'_>, profile: &Profile) -> Result<(), ParseError> {
+    let needs: [(_, _, &[SetFor]); 2] = [
+        ("connect", "grants connections to", &[connection_set]),
+        ("listen", "grants listening to", &[connection_set, listening_set]),
+    ];
+    for (key, grants_to, sets) in needs {
+        let Some(first) = grants(fields, key)?.into_iter().next() else { continue };
+        let mut needed = Vec::new();
+        for runtime in &profile.runtimes {
+            needed.extend(sets.iter().filter_map(|set| Some((*runtime, set(*runtime)?))));
+        }
+        if let (true, Some(runtime)) = (needed.is_empty(), profile.runtimes.first()) {
+            return Err(first.error(no_connections(*runtime)));
+        }
+        let missing = needed.iter().find(|(_, set)| !profile.sets.iter().any(|known| known.name == *set));
+        if let Some((runtime, set)) = missing {
+            let runtime = runtime_name(*runtime);
+            let message =
+                format!("the profile {grants_to} {runtime} plugins, and names no syscall set for that");
+            return Err(first.error(message).with_help(format!("add `{set}` to `syscalls`")));
+        }
     }
-    if let (true, Some(runtime)) = (sets.is_empty(), profile.runtimes.first()) {
-        return Err(first.error(no_connections(*runtime)));
-    }
-    let missing = sets.iter().find(|(_, set)| !profile.sets.iter().any(|known| known.name == *set));
-    let Some((runtime, set)) = missing else { return Ok(()) };
-    let runtime = runtime_name(*runtime);
-    let message =
-        format!("the profile grants connections to {runtime} plugins, and names no syscall set for that");
-    Err(first.error(message).with_help(format!("add `{set}` to `syscalls`")))
+    Ok(())
 }
+
+/// The syscall set that a kind of plugin needs for something; `None` for kinds that cannot do it.
+type SetFor = fn(Runtime) -> Option<&'static str>;
 
 #[cfg(test)]
 mod tests {

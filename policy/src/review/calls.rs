@@ -96,18 +96,23 @@ impl Asking {
         None,
     ];
 
-    /// The words for one of [`Asking::WAYS`], with connections or without.
-    pub(super) fn words(way: Option<Asking>, connects: bool) -> String {
+    /// The words for one of [`Asking::WAYS`], with connections or without, and with listening or without.
+    pub(super) fn words(way: Option<Asking>, connects: bool, listens: bool) -> String {
         let files = way.map_or(" where a plugin asks for no file", |asking| asking.words);
-        match (files, connects) {
-            (files, true) => files.to_owned(),
-            ("", false) => " where a plugin asks for no connection".to_owned(),
-            (files, false) => format!("{files} and no connection"),
+        let network = match (connects, listens) {
+            (true, true) => return files.to_owned(),
+            (true, false) => "no listening",
+            (false, true) => "no connection",
+            (false, false) => "no connection and no listening",
+        };
+        match files {
+            "" => format!(" where a plugin asks for {network}"),
+            files => format!("{files} and {network}"),
         }
     }
 
     /// The policy of a plugin that asks so.
-    pub(super) fn of(way: Option<Asking>, connects: bool, widest: &Policy) -> Policy {
+    pub(super) fn of(way: Option<Asking>, connects: bool, listens: bool, widest: &Policy) -> Policy {
         let files = widest.files.iter().filter_map(|file| {
             let asking = way?;
             Some(FileGrant {
@@ -118,6 +123,7 @@ impl Asking {
             })
         });
         let connects = if connects { widest.connects.clone() } else { Vec::new() };
-        Policy { files: files.collect(), connects, ..widest.clone() }
+        let listens = if listens { widest.listens.clone() } else { Vec::new() };
+        Policy { files: files.collect(), connects, listens, ..widest.clone() }
     }
 }

@@ -11,7 +11,7 @@ use crate::compile::{namespace_name, rule_text};
 use crate::error::runtime_name;
 use crate::policy::{ConnectGrant, FileGrant, rights};
 use crate::profile::{
-    AuditLimit, ConnectRule, FileRule, HostCallRule, Profile, Reasons, written as written_limits,
+    AuditLimit, ConnectRule, FileRule, HostCallRule, ListenRule, Profile, Reasons, written as written_limits,
 };
 use crate::seccomp::Stage;
 use crate::{Controller, Policy};
@@ -124,6 +124,7 @@ fn between(old: &Profile, new: &Profile, was: &Policy, is: &Policy) -> Vec<Diffe
     all.extend(files(&old.files, &new.files));
     all.extend(host_calls(&old.host_calls, &new.host_calls));
     all.extend(connects(&old.connects, &new.connects));
+    all.extend(listens(&old.listens, &new.listens));
     all.extend(syscalls(was, is));
     all
 }
@@ -325,6 +326,25 @@ fn connects(was: &[ConnectRule], is: &[ConnectRule]) -> Vec<Difference> {
     all
 }
 
+fn listens(was: &[ListenRule], is: &[ListenRule]) -> Vec<Difference> {
+    let find = |rules: &'_ [ListenRule], rule: &ListenRule| {
+        rules.iter().find(|other| other.address == rule.address).map(|other| other.reasons.clone())
+    };
+    let mut all = Vec::new();
+    for rule in is {
+        let address = rule.address.to_string();
+        match find(was, rule) {
+            None => all.push(Difference::new(Mark::Widens, "listen", address)),
+            Some(before) => all.extend(reasons("listen", address, Some(&before), &rule.reasons)),
+        }
+    }
+    let gone = was.iter().filter(|rule| find(is, rule).is_none());
+    all.extend(
+        gone.map(|rule| Difference::new(Mark::Narrows, "listen", format!("{} (no longer)", rule.address))),
+    );
+    all
+}
+
 /// A grant whose words differ.
 fn reasons(topic: &'static str, grant: String, was: Option<&Reasons>, is: &Reasons) -> Option<Difference> {
     let was = was?;
@@ -361,12 +381,12 @@ impl<'p> Calls<'p> {
 }
 
 fn syscalls(was: &Policy, is: &Policy) -> Vec<Difference> {
-    let policies: Vec<_> = [true, false]
+    let policies: Vec<_> = [(true, true), (true, false), (false, true), (false, false)]
         .iter()
-        .flat_map(|connects| Asking::WAYS.map(|way| (way, *connects)))
-        .map(|(way, connects)| {
-            let of = |widest| Asking::of(way, connects, widest);
-            (of(was), of(is), Asking::words(way, connects))
+        .flat_map(|(connects, listens)| Asking::WAYS.map(|way| (way, *connects, *listens)))
+        .map(|(way, connects, listens)| {
+            let of = |widest| Asking::of(way, connects, listens, widest);
+            (of(was), of(is), Asking::words(way, connects, listens))
         })
         .collect();
     let ways: Vec<_> =

@@ -9,9 +9,11 @@ use super::calls::{Source, allowing, answering, terms_of};
 use super::inclusion::{Term, meets, outside, terms};
 use crate::compile::{everything_else, rule_text};
 use crate::error::runtime_name;
-use crate::names::{GrantPath, HostCallName, HostPort};
-use crate::policy::{ConnectGrant, FileGrant, connect_line, grant_line, no_connections, rights};
-use crate::profile::{LANDLOCK_FOR_FILES, Profile, Reasons, connection_set};
+use crate::names::{GrantPath, HostCallName, HostPort, ListenAddress};
+use crate::policy::{
+    ConnectGrant, FileGrant, connect_line, grant_line, listen_grant, listen_line, no_connections, rights,
+};
+use crate::profile::{LANDLOCK_FOR_FILES, Profile, Reasons, connection_set, listening_set};
 use crate::seccomp::{Answer, Granted, Rule, Stage, SyscallSet, is_syscall};
 use crate::{Policy, PolicyError};
 
@@ -36,6 +38,8 @@ pub enum Question {
     HostCall(HostCallName),
     /// A connection.
     Connect(HostPort),
+    /// Connections from others.
+    Listen(ListenAddress),
 }
 
 /// The value of an argument.
@@ -201,6 +205,7 @@ pub fn explain(
         Question::Path { path, access } => Ok(path_access(profile, runtime, path, *access)),
         Question::HostCall(name) => Ok(host_call(profile, runtime, name)),
         Question::Connect(address) => Ok(connect(profile, runtime, address)),
+        Question::Listen(address) => Ok(listen(profile, runtime, *address)),
     }
 }
 
@@ -220,7 +225,9 @@ pub fn grants(profile: &Profile) -> Vec<Ground> {
     let connects = profile.connects.iter().map(|rule| {
         Ground::granted(format!("connect {}", ConnectGrant::of_rule(rule).0.words()), &rule.reasons)
     });
-    files.chain(calls).chain(connects).chain(sets).collect()
+    let listens =
+        profile.listens.iter().map(|rule| Ground::granted(format!("listen {}", rule.address), &rule.reasons));
+    files.chain(calls).chain(connects).chain(listens).chain(sets).collect()
 }
 
 /// One line: the grant, why, and at what risk.
@@ -330,7 +337,8 @@ fn stage_answer(policy: &Policy, stage: Stage, name: &str, asked: &Term, otherwi
 fn rule_ground(name: &str, set: &SyscallSet, rule: &Rule) -> Ground {
     let when = match set.when {
         None => String::new(),
-        Some(Granted::Connect) => ", where a plugin may connect".to_owned(),
+        Some(Granted::Network) => ", where a plugin may connect or listen".to_owned(),
+        Some(Granted::Listen) => ", where a plugin may listen".to_owned(),
         Some(granted) => format!(", where a plugin may {granted} files"),
     };
     let told = if matches!(rule.answer, Answer::Errno(..)) { ", and nobody is told" } else { "" };
@@ -393,7 +401,7 @@ fn missing(profile: &Profile, set: &SyscallSet) -> Option<String> {
     steps.extend((!named).then(|| format!("name the set `{}` in `syscalls`", set.name)));
     if let Some(when) = set.when.filter(|when| !profile.grants(*when)) {
         steps.push(format!("grant a {}", key_for(when)));
-        steps.extend(newer_landlock(profile).filter(|_| when != Granted::Connect));
+        steps.extend(newer_landlock(profile).filter(|_| Granted::FILES.contains(&when)));
     }
     (!steps.is_empty()).then(|| steps.join(", and "))
 }
@@ -409,7 +417,8 @@ fn key_for(granted: Granted) -> &'static str {
         Granted::Write => "`[[file]]` with `access = \"write\"`",
         Granted::Create => "`[[file]]` with `access = \"write\"` and `create = true`",
         Granted::Delete => "`[[file]]` with `access = \"write\"` and `delete = true`",
-        Granted::Connect => "`[[connect]]`",
+        Granted::Network => "`[[connect]]` or `[[listen]]`",
+        Granted::Listen => "`[[listen]]`",
     }
 }
 
@@ -479,7 +488,7 @@ fn file_advice(profile: &Profile, wanted: &FileGrant, access: Access) -> Vec<Str
     if wanted.path.is_in_package() && access != Access::Read {
         return vec!["nothing can: the package is read-only".to_owned()];
     }
-    let needed = Granted::ALL
+    let needed = Granted::FILES
         .iter()
         .filter(|granted| granted.is_given(wanted.access, wanted.create, wanted.delete))
         .filter(|granted| !profile.sets.iter().any(|set| set.when == Some(**granted)))
@@ -510,10 +519,33 @@ fn connect(profile: &Profile, runtime: Runtime, address: &HostPort) -> Explanati
         let text = format!("by {source}: the host connects to {}, and passes the descriptor", grant.words());
         return always(runtime, Verdict::Allowed, vec![Ground::granted(text, &rule.reasons)], Vec::new());
     }
-    let advice = match connection_set(runtime) {
+    refused_network(profile, runtime, connect_line(address), &[connection_set(runtime)])
+}
+
+fn listen(profile: &Profile, runtime: Runtime, address: ListenAddress) -> Explanation {
+    if let Some(rule) = profile.listens.iter().find(|rule| rule.address == address) {
+        let text = format!("by {}: the host listens there, and passes the descriptor", listen_grant(rule).1);
+        return always(runtime, Verdict::Allowed, vec![Ground::granted(text, &rule.reasons)], Vec::new());
+    }
+    let sets = [connection_set(runtime), listening_set(runtime)];
+    refused_network(profile, runtime, listen_line(address), &sets)
+}
+
+/// The answer for an address that no grant names; `line` would, with these sets.
+fn refused_network(
+    profile: &Profile,
+    runtime: Runtime,
+    line: String,
+    sets: &[Option<&'static str>],
+) -> Explanation {
+    let missing = sets
+        .iter()
+        .flatten()
+        .filter(|set| !profile.sets.iter().any(|known| known.name == **set))
+        .map(|set| format!("name the set `{set}` in `syscalls`"));
+    let advice = match sets.iter().flatten().next() {
         None => format!("nothing can: {}", no_connections(runtime)),
-        Some(set) if profile.sets.iter().any(|known| known.name == set) => connect_line(address),
-        Some(set) => format!("{}, and name the set `{set}` in `syscalls`", connect_line(address)),
+        Some(_) => [line].into_iter().chain(missing).collect::<Vec<_>>().join(", and "),
     };
     let ground = Ground::new("no grant names it: the host refuses, and the worker can make no socket");
     always(runtime, Verdict::Refused, vec![ground], vec![advice])

@@ -106,6 +106,9 @@ impl Lint<'_> {
         for rule in profile.connects.iter().filter(|rule| rule.source == profile.name()) {
             self.dangerous(&format!("connection to `{}`", rule.address), &rule.reasons);
         }
+        for rule in profile.listens.iter().filter(|rule| rule.source == profile.name()) {
+            self.dangerous(&format!("listening at `{}`", rule.address), &rule.reasons);
+        }
     }
 
     fn place(&self, source: &str, line: usize) -> String {
@@ -127,8 +130,9 @@ impl Lint<'_> {
         let files = profile.files.iter().map(|rule| (&rule.source, &rule.reasons));
         let calls = profile.host_calls.iter().map(|rule| (&rule.source, &rule.reasons));
         let connects = profile.connects.iter().map(|rule| (&rule.source, &rule.reasons));
-        for (_, reasons) in files.chain(calls).chain(connects).filter(|(source, _)| *source == profile.name())
-        {
+        let listens = profile.listens.iter().map(|rule| (&rule.source, &rule.reasons));
+        let all = files.chain(calls).chain(connects).chain(listens);
+        for (_, reasons) in all.filter(|(source, _)| *source == profile.name()) {
             for (key, text) in [("why", Some(&reasons.why)), ("risk", reasons.risk.as_ref())] {
                 if text.is_some_and(|text| text.split_whitespace().count() < WORDS_MIN) {
                     let message =
@@ -155,7 +159,8 @@ impl Lint<'_> {
             let Some(when) = set.when else { continue };
             if let Some(line) = self.lines.sets.get(set.name).copied().filter(|_| !profile.grants(when)) {
                 let what = match when {
-                    Granted::Connect => "no connection is granted".to_owned(),
+                    Granted::Network => "no connection and no listening is granted".to_owned(),
+                    Granted::Listen => "no listening is granted".to_owned(),
                     file => format!("no file is granted to {file}"),
                 };
                 let message = format!("the set `{}` is never in force: {what}", set.name);

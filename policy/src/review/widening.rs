@@ -23,6 +23,8 @@ pub fn widened(old: &Plan, new: &Plan) -> Vec<String> {
         old.connects.iter().find(is_it).is_none_or(|other| connect.private && !other.private)
     });
     lines.extend(connects.map(|connect| format!("connection to {}", connect.address)));
+    let listens = new.listens.iter().filter(|address| !old.listens.contains(address));
+    lines.extend(listens.map(|address| format!("listening at {address}")));
     let paths =
         after.landlock.rules.iter().filter(|rule| rule.access & !allowed(rule, &before.landlock.rules) != 0);
     lines.extend(

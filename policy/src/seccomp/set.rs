@@ -24,12 +24,17 @@ pub(crate) enum Granted {
     Write,
     Create,
     Delete,
-    Connect,
+    /// Connecting somewhere, or listening.
+    Network,
+    Listen,
 }
 
 impl Granted {
-    pub(crate) const ALL: [Granted; 5] =
-        [Granted::Read, Granted::Write, Granted::Create, Granted::Delete, Granted::Connect];
+    const ALL: [Granted; 6] =
+        [Granted::Read, Granted::Write, Granted::Create, Granted::Delete, Granted::Network, Granted::Listen];
+
+    /// Those of files.
+    pub(crate) const FILES: [Granted; 4] = [Granted::Read, Granted::Write, Granted::Create, Granted::Delete];
 
     /// Whether a file grant with these rights grants so.
     pub(crate) fn is_given(self, access: FileAccess, create: bool, delete: bool) -> bool {
@@ -38,14 +43,15 @@ impl Granted {
             Granted::Write => access == FileAccess::Write,
             Granted::Create => create,
             Granted::Delete => delete,
-            Granted::Connect => false,
+            Granted::Network | Granted::Listen => false,
         }
     }
 
     /// Who is granted something, for messages.
     pub(crate) fn words(self) -> String {
         match self {
-            Granted::Connect => "where a connection is granted".to_owned(),
+            Granted::Network => "where a connection or listening is granted".to_owned(),
+            Granted::Listen => "where listening is granted".to_owned(),
             file => format!("where a file is granted so: {file}"),
         }
     }
@@ -56,7 +62,8 @@ impl Granted {
             Granted::Write => "write",
             Granted::Create => "create",
             Granted::Delete => "delete",
-            Granted::Connect => "connect",
+            Granted::Network => "network",
+            Granted::Listen => "listen",
         }
     }
 }
@@ -121,7 +128,7 @@ pub(crate) enum Wanted {
     SelfPid,
 }
 
-const SHIPPED: [(&str, &str); 13] = [
+const SHIPPED: [(&str, &str); 15] = [
     ("compiler", include_str!("../../../sandbox-profiles/syscalls/compiler.toml")),
     ("compute", include_str!("../../../sandbox-profiles/syscalls/compute.toml")),
     ("connections", include_str!("../../../sandbox-profiles/syscalls/connections.toml")),
@@ -129,9 +136,11 @@ const SHIPPED: [(&str, &str); 13] = [
     ("files-delete", include_str!("../../../sandbox-profiles/syscalls/files-delete.toml")),
     ("files-read", include_str!("../../../sandbox-profiles/syscalls/files-read.toml")),
     ("files-write", include_str!("../../../sandbox-profiles/syscalls/files-write.toml")),
+    ("listeners", include_str!("../../../sandbox-profiles/syscalls/listeners.toml")),
     ("native-load", include_str!("../../../sandbox-profiles/syscalls/native-load.toml")),
     ("seal", include_str!("../../../sandbox-profiles/syscalls/seal.toml")),
     ("wasi-connections", include_str!("../../../sandbox-profiles/syscalls/wasi-connections.toml")),
+    ("wasi-listeners", include_str!("../../../sandbox-profiles/syscalls/wasi-listeners.toml")),
     ("wasi-run", include_str!("../../../sandbox-profiles/syscalls/wasi-run.toml")),
     ("wasm-load", include_str!("../../../sandbox-profiles/syscalls/wasm-load.toml")),
     ("worker-channel", include_str!("../../../sandbox-profiles/syscalls/worker-channel.toml")),

@@ -64,9 +64,9 @@ unsafe extern "C" {
     safe fn socket(domain: i32, kind: i32, protocol: i32) -> i32;
 }
 
-/// The connection that the host has made for this process; `None` if there is none, or no descriptor is free.
+/// The socket that the host has made for this process; `None` if there is none, or no descriptor is free.
 #[cfg(all(feature = "std", target_os = "linux"))]
-pub(crate) fn take_connection() -> Option<std::os::fd::OwnedFd> {
+pub(crate) fn take_socket() -> Option<std::os::fd::OwnedFd> {
     use std::os::fd::FromRawFd;
     /// `AF_UNSPEC`, of which there are no sockets.
     const TAKE: i32 = 0;

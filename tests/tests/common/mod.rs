@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hotcell::{Host, Plugin};
+use hotcell::{EventKind, Events, Host, Plugin, Violation};
 use hotcell_tests::{Folders, fixture, package};
 
 /// A host and its folders, which are removed with it.
@@ -144,10 +144,14 @@ why    = "The test's."
 [[connect]]
 address = "example.invalid:443"
 why     = "The test's."
+
+[[listen]]
+address = "127.0.0.1:65535"
+why     = "The test's."
 "#;
 
 /// A profile for [`filer`]: `granted/` can be read, `beside/` cannot, and the plugin's own folder is its own. Nobody answers at the one
-/// address.
+/// address, and nobody listens at the other.
 pub(crate) fn native_files(folders: &Folders, disk: &str) -> hotcell::policy::Profile {
     for folder in ["granted", "beside"] {
         std::fs::create_dir(folders.join(folder)).expect("the folder is new");
@@ -157,7 +161,7 @@ pub(crate) fn native_files(folders: &Folders, disk: &str) -> hotcell::policy::Pr
     let replaced = [
         (
             "\"native-load\"]",
-            "\"native-load\", \"connections\", \"files-read\", \"files-write\", \"files-create\", \"files-delete\"]",
+            "\"native-load\", \"connections\", \"listeners\", \"files-read\", \"files-write\", \"files-create\", \"files-delete\"]",
         ),
         ("landlock = 1", "landlock = 3"),
         ("file-size   = \"0 B\"", "file-size   = \"1 MiB\""),
@@ -174,11 +178,33 @@ pub(crate) fn filer(folders: &Folders) -> std::path::PathBuf {
         "permissions": { "filesystem": {
             "read_paths": [format!("{}/granted", base(folders))],
             "write_paths": ["${data}"], "create_files": true, "delete_files": true,
-        }, "network": { "connect": ["example.invalid:443"] } },
+        }, "network": { "connect": ["example.invalid:443"], "listen": ["127.0.0.1:65535"] } },
     });
     native(folders, "filer", "crash-lab/native/crash_lab.so", more)
 }
 
 fn base(folders: &Folders) -> String {
     folders.join("").display().to_string().trim_end_matches('/').to_owned()
+}
+
+/// What was refused until now.
+pub(crate) fn violations(events: &mut Events) -> Vec<Violation> {
+    let kinds = std::iter::from_fn(|| events.try_next()).map(|event| event.kind);
+    let refused = kinds.filter_map(|kind| match kind {
+        EventKind::Violation(violation) => Some(violation),
+        _ => None,
+    });
+    refused.collect()
+}
+
+/// Waits for what comes with nobody telling; fails after half a minute.
+pub(crate) fn eventually<T>(look: impl Fn() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(std::time::Instant::now() < deadline, "it never came");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

@@ -23,8 +23,8 @@ const RESOURCES_MAX: usize = 100_000;
 /// A component, or a command that is one.
 pub(crate) struct Guest {
     pub(crate) link: Lent,
-    /// Whether the worker can take a connection from the host.
-    pub(crate) connects: bool,
+    /// Whether the worker can take a socket from the host.
+    pub(crate) has_network: bool,
     budget: Budget,
     wasi: WasiCtx,
     table: ResourceTable,
@@ -47,7 +47,7 @@ pub(crate) fn store(wasi: WasiCtx, start: &Start) -> Result<Store<Guest>, Failur
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES_MAX);
     let budget = Budget::new(start.orders.limits.memory);
-    let guest = Guest { link: Lent::default(), connects: connects(start), budget, wasi, table };
+    let guest = Guest { link: Lent::default(), has_network: has_network(start), budget, wasi, table };
     let mut store = Store::new(engine().map_err(load_failure)?, guest);
     store.limiter(|guest| &mut guest.budget);
     Ok(store)
@@ -61,8 +61,8 @@ pub(crate) fn module_store(wasi: WasiP1Ctx, start: &Start) -> Result<Store<Modul
     Ok(store)
 }
 
-/// Whether the host gives this worker connections: its socket(2) ends it otherwise.
-fn connects(start: &Start) -> bool {
+/// Whether the host gives this worker sockets: its socket(2) ends it otherwise.
+fn has_network(start: &Start) -> bool {
     matches!(start.orders.filters, Filters::Staged { listener: true, .. })
 }
 
@@ -70,7 +70,7 @@ fn connects(start: &Start) -> bool {
 pub(crate) fn runtime(start: &Start) -> Result<Runtime, Failure> {
     let mut builder = Builder::new_current_thread();
     builder.enable_time();
-    if connects(start) {
+    if has_network(start) {
         builder.enable_io();
     }
     builder.build().map_err(|error| load_failure(format!("failed to make the event loop of WASI: {error}")))

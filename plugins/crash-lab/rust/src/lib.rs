@@ -1,6 +1,9 @@
-//! A plugin that panics in every way that Rust has. The comment above each function says what the host reports.
+//! A plugin that panics in every way that Rust has, and serves connections by the standard library. The comment above each function says
+//! what the host reports.
 
 use std::cell::RefCell;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 
 /// A reply: the input.
 fn ok(input: &[u8]) -> Result<Vec<u8>, String> {
@@ -53,6 +56,24 @@ fn panic_in_thread(_: &[u8]) -> Result<(), String> {
     thread.join().map_err(|_| "the thread panicked".to_owned())
 }
 
+/// What one client says until it says no more; it is told "pong". The input is the address, after `std ` or `sdk `.
+fn serve(input: &[u8]) -> Result<String, String> {
+    let input = std::str::from_utf8(input).map_err(|error| error.to_string())?;
+    let listener = match input.split_once(' ') {
+        Some(("std", address)) => TcpListener::bind(address).map_err(|error| error.to_string())?,
+        Some(("sdk", address)) => hotcell_plugin::listen(address).map_err(|error| error.to_string())?,
+        _ => return Err("std or sdk, and an address".to_owned()),
+    };
+    let talk = || {
+        let (mut client, _) = listener.accept()?;
+        let mut said = String::new();
+        client.read_to_string(&mut said)?;
+        client.write_all(b"pong")?;
+        Ok(said)
+    };
+    talk().map_err(|error: std::io::Error| error.to_string())
+}
+
 /// Crashed: SIGABRT. The panic reaches the end of a function that must not unwind, and nobody catches it there.
 #[unsafe(no_mangle)]
 extern "C" fn hotcell_export_panic_uncaught(_: *const u8, _: usize) -> i32 {
@@ -73,4 +94,5 @@ hotcell_plugin::export! {
     out_of_memory => out_of_memory,
     borrow_twice => borrow_twice,
     panic_in_thread => panic_in_thread,
+    serve => serve,
 }

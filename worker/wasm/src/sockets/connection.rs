@@ -1,11 +1,11 @@
 //! A connection and its two streams, on one descriptor that never blocks.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socket_with};
+use rustix::net::{Shutdown, shutdown};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use wasmtime_wasi::p2::bindings::sockets::tcp::ShutdownType;
@@ -29,10 +29,9 @@ struct Writer {
 }
 
 impl Connection {
-    /// Takes the connection that the host has made, or learns why there is none.
-    pub(super) fn take() -> Result<Connection, Errno> {
-        let taken = socket_with(AddressFamily::UNSPEC, SocketType::from_raw(0), SocketFlags::NONBLOCK, None)?;
-        let watched = TcpStream::from_std(taken.into());
+    /// Over a connected socket that does not block.
+    pub(super) fn over(socket: OwnedFd) -> Result<Connection, Errno> {
+        let watched = TcpStream::from_std(socket.into());
         let watched = watched.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         Ok(Connection(Arc::new(watched)))
     }

@@ -1,16 +1,19 @@
-//! `wasi:sockets` over connections that the host makes.
+//! `wasi:sockets` over connections that the host makes, and what it listens with.
 //!
-//! A guest's socket is a place for a connection and nothing of the kernel's: the host call `net.connect` asks the host,
-//! which decides by the plan, and the worker's next socket(2) is answered with what it connected. Names are looked up by
-//! the host, too (`net.resolve`). There is no UDP, and nothing is bound or listened to.
+//! A guest's socket is a place for a connection or a listener and nothing of the kernel's: the host calls `net.connect` and
+//! `net.listen` ask the host, which decides by the plan, and the worker's next socket(2) is answered with what it connected or
+//! bound. Names are looked up by the host, too (`net.resolve`). There is no UDP.
 
 mod connection;
+mod listener;
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::vec;
 
 use hotcell_worker::HostCallError;
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentNamedList, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType};
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddress, IpAddressFamily, IpSocketAddress};
@@ -22,6 +25,7 @@ use wasmtime_wasi::{ResourceTable, WasiView as _};
 
 use crate::guest::Guest;
 use connection::Connection;
+use listener::Listener;
 
 /// The interfaces as wasmtime-wasi defines them; the linker serves every 0.2 version by them.
 const TCP: &str = "wasi:sockets/tcp@0.2.12";
@@ -45,18 +49,36 @@ enum State {
     /// The guest asked, and was not told yet.
     Connecting(Answer<Connection>, SocketAddr),
     Connected(Connection, SocketAddr),
+    /// Bound by the host, which the guest was not told yet.
+    Binding(Answer<Listener>, SocketAddr),
+    Bound(Listener, SocketAddr),
+    /// The guest has said that it will listen.
+    Starting(Listener, SocketAddr),
+    Listening(Listener, SocketAddr),
     Failed,
+}
+
+impl TcpSocket {
+    /// Which family an address is of.
+    fn family_of(address: SocketAddr) -> IpAddressFamily {
+        if address.is_ipv4() { IpAddressFamily::Ipv4 } else { IpAddressFamily::Ipv6 }
+    }
 }
 
 /// Addresses of a name that the guest has not taken yet.
 struct Addresses(vec::IntoIter<IpAddr>);
 
-/// Both are done when they are begun: the host call waits.
+/// All but accepting is done when it is begun: the host call waits.
 #[wasmtime_wasi::async_trait]
 impl Pollable for TcpSocket {
-    async fn ready(&mut self) {}
+    async fn ready(&mut self) {
+        if let State::Listening(listener, _) = &self.state {
+            listener.ready().await;
+        }
+    }
 }
 
+/// Done when they are begun, likewise.
 #[wasmtime_wasi::async_trait]
 impl Pollable for Addresses {
     async fn ready(&mut self) {}
@@ -107,14 +129,17 @@ fn define_connecting(tcp: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()
         guest.table().get(&network)?;
         let socket = guest.table().get(&this)?;
         let to = SocketAddr::from(to);
-        let family = if to.is_ipv4() { IpAddressFamily::Ipv4 } else { IpAddressFamily::Ipv6 };
         match socket.state {
-            State::Unconnected if socket.family != family => return Ok(Err(ErrorCode::InvalidArgument)),
+            State::Unconnected if socket.family != TcpSocket::family_of(to) => {
+                return Ok(Err(ErrorCode::InvalidArgument));
+            }
             State::Unconnected => {}
-            State::Connecting(..) => return Ok(Err(ErrorCode::ConcurrencyConflict)),
-            State::Connected(..) | State::Failed => return Ok(Err(ErrorCode::InvalidState)),
+            State::Connecting(..) | State::Binding(..) | State::Starting(..) => {
+                return Ok(Err(ErrorCode::ConcurrencyConflict));
+            }
+            _ => return Ok(Err(ErrorCode::InvalidState)),
         }
-        let connected = guest.connect(to);
+        let connected = guest.socket("net.connect", to).and_then(|socket| Ok(Connection::over(socket)?));
         guest.table().get_mut(&this)?.state = State::Connecting(connected, to);
         Ok(Ok(()))
     })?;
@@ -160,24 +185,99 @@ fn define_connecting(tcp: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()
     )
 }
 
-/// What belongs to sockets that are bound: there are none. The host's own addresses are told to nobody.
 fn define_listening(tcp: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
-    type Local = (Resource<TcpSocket>, Resource<Network>, IpSocketAddress);
-    refused::<Local, ()>(tcp, "[method]tcp-socket.start-bind", ErrorCode::AccessDenied)?;
-    refused::<This, ()>(tcp, "[method]tcp-socket.finish-bind", ErrorCode::NotInProgress)?;
-    refused::<This, ()>(tcp, "[method]tcp-socket.start-listen", ErrorCode::AccessDenied)?;
-    refused::<This, ()>(tcp, "[method]tcp-socket.finish-listen", ErrorCode::NotInProgress)?;
+    type At = (Resource<TcpSocket>, Resource<Network>, IpSocketAddress);
+    function(tcp, "[method]tcp-socket.start-bind", |guest, (this, network, at): At| {
+        guest.table().get(&network)?;
+        let socket = guest.table().get(&this)?;
+        let at = SocketAddr::from(at);
+        match socket.state {
+            State::Unconnected if socket.family != TcpSocket::family_of(at) => {
+                return Ok(Err(ErrorCode::InvalidArgument));
+            }
+            State::Unconnected => {}
+            State::Connecting(..) | State::Binding(..) | State::Starting(..) => {
+                return Ok(Err(ErrorCode::ConcurrencyConflict));
+            }
+            _ => return Ok(Err(ErrorCode::InvalidState)),
+        }
+        let bound = guest.socket("net.listen", at).and_then(|socket| Ok(Listener::over(socket)?));
+        // A refusal is told at once.
+        if let Err(ErrorCode::AccessDenied) = bound {
+            return Ok(Err(ErrorCode::AccessDenied));
+        }
+        guest.table().get_mut(&this)?.state = State::Binding(bound, at);
+        Ok(Ok(()))
+    })?;
+    function(tcp, "[method]tcp-socket.finish-bind", |guest, (this,): This| {
+        step(guest, &this, |state| match state {
+            State::Binding(Ok(listener), at) => (State::Bound(listener, at), Ok(())),
+            State::Binding(Err(code), _) => (State::Unconnected, Err(code)),
+            other => (other, Err(ErrorCode::NotInProgress)),
+        })
+    })?;
+    function(tcp, "[method]tcp-socket.start-listen", |guest, (this,): This| {
+        step(guest, &this, |state| match state {
+            State::Bound(listener, at) => (State::Starting(listener, at), Ok(())),
+            State::Starting(..) | State::Binding(..) => (state, Err(ErrorCode::ConcurrencyConflict)),
+            other => (other, Err(ErrorCode::InvalidState)),
+        })
+    })?;
+    function(tcp, "[method]tcp-socket.finish-listen", |guest, (this,): This| {
+        step(guest, &this, |state| match state {
+            State::Starting(listener, at) => (State::Listening(listener, at), Ok(())),
+            other => (other, Err(ErrorCode::NotInProgress)),
+        })
+    })?;
     type Accepted = (Resource<TcpSocket>, Resource<DynInputStream>, Resource<DynOutputStream>);
-    refused::<This, Accepted>(tcp, "[method]tcp-socket.accept", ErrorCode::InvalidState)?;
-    refused::<This, IpSocketAddress>(tcp, "[method]tcp-socket.local-address", ErrorCode::NotSupported)?;
-    refused::<With<u64>, ()>(tcp, "[method]tcp-socket.set-listen-backlog-size", ErrorCode::NotSupported)?;
+    function(tcp, "[method]tcp-socket.accept", |guest, (this,): This| {
+        let socket = guest.table().get(&this)?;
+        let State::Listening(listener, _) = &socket.state else { return Ok(Err(ErrorCode::InvalidState)) };
+        let (connection, peer) = match listener.accept() {
+            Ok(accepted) => accepted,
+            Err(errno) => return Ok(Err(errno.into())),
+        };
+        let (input, output) = connection.streams();
+        let accepted = TcpSocket { family: socket.family, state: State::Connected(connection, peer) };
+        let accepted = guest.table().push(accepted)?;
+        let input = guest.table().push_child(input, &accepted)?;
+        let output = guest.table().push_child(output, &accepted)?;
+        let all: Accepted = (accepted, input, output);
+        Ok(Ok(all))
+    })?;
+    // What a connection's own end is, nobody is told: it is the host's.
+    function(tcp, "[method]tcp-socket.local-address", |guest, (this,): This| {
+        Ok(match &guest.table().get(&this)?.state {
+            State::Bound(_, at) | State::Starting(_, at) | State::Listening(_, at) => {
+                Ok(IpSocketAddress::from(*at))
+            }
+            State::Connected(..) => Err(ErrorCode::NotSupported),
+            _ => Err(ErrorCode::InvalidState),
+        })
+    })?;
+    // A hint, which the host does not take.
+    function(tcp, "[method]tcp-socket.set-listen-backlog-size", |guest, (this, size): With<u64>| {
+        guest.table().get(&this)?;
+        Ok(if size == 0 { Err(ErrorCode::InvalidArgument) } else { Ok(()) })
+    })?;
     tcp.func_wrap(
         "[method]tcp-socket.is-listening",
         |mut store: StoreContextMut<'_, Guest>, (this,): This| {
-            store.data_mut().table().get(&this)?;
-            Ok((false,))
+            Ok((matches!(store.data_mut().table().get(&this)?.state, State::Listening(..)),))
         },
     )
+}
+
+/// Takes a socket from one state to the next.
+fn step(
+    guest: &mut Guest,
+    this: &Resource<TcpSocket>,
+    next: impl FnOnce(State) -> (State, Answer<()>),
+) -> wasmtime::Result<Answer<()>> {
+    let socket = guest.table().get_mut(this)?;
+    let (state, answer) = next(std::mem::replace(&mut socket.state, State::Failed));
+    socket.state = state;
+    Ok(answer)
 }
 
 /// Options of the kernel's socket: none can be asked for or set.
@@ -269,23 +369,28 @@ impl Guest {
         }
     }
 
-    /// Asks the host for a connection, and takes it.
-    fn connect(&mut self, to: SocketAddr) -> Answer<Connection> {
-        let to = SocketAddr::new(to.ip().to_canonical(), to.port()).to_string();
+    /// Asks the host for a socket, and takes it.
+    fn socket(&mut self, host_call: &str, address: SocketAddr) -> Answer<OwnedFd> {
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port()).to_string();
         let answer = match self.link.link() {
-            Some(link) => link.host_call("net.connect", to.as_bytes()),
+            Some(link) => link.host_call(host_call, address.as_bytes()),
             None => Err(HostCallError::Refused),
         };
         match answer {
             Err(HostCallError::Refused) => Err(ErrorCode::AccessDenied),
             // Whatever an application's own host call of this name has said.
-            _ if !self.connects => Err(ErrorCode::AccessDenied),
+            _ if !self.has_network => Err(ErrorCode::AccessDenied),
             // Why there is none, the socket says.
-            _ => Connection::take().map_err(|errno| match errno {
-                // The host makes no socket that it has not connected.
+            _ => take().map_err(|errno| match errno {
+                // The host makes no socket that it has neither connected nor bound.
                 Errno::PERM => ErrorCode::AccessDenied,
                 errno => ErrorCode::from(errno),
             }),
         }
     }
+}
+
+/// Takes what the host has made, or learns why there is nothing.
+fn take() -> Result<OwnedFd, Errno> {
+    socket_with(AddressFamily::UNSPEC, SocketType::from_raw(0), SocketFlags::NONBLOCK, None)
 }

@@ -1,11 +1,11 @@
-//! connect(2) of a native plugin that knows nothing of hotcell.
+//! connect(2), bind(2) and listen(2) of a native plugin that knows nothing of hotcell.
 //!
-//! Its seccomp program turns the call into a signal, on the thread that made it and before the kernel has looked at the
-//! address. The handler asks the host for the connection by the same host call that a plugin could make, takes it, and puts
-//! it in the socket's place. The plugin shares this memory and could do all of this itself: nothing here protects anybody
-//! from it, and the host decides by its own copy of the address.
+//! Its seccomp program turns each into a signal, on the thread that made it and before the kernel has looked at an address. The
+//! handler asks the host by the same host call that a plugin could make, takes what the host has connected or bound, and puts it
+//! in the socket's place. The plugin shares this memory and could do all of this itself: nothing here protects anybody from it,
+//! and the host decides by its own copy of the address.
 
-#![allow(unsafe_code, reason = "a signal handler that answers a system call")]
+#![allow(unsafe_code, reason = "a signal handler that answers system calls")]
 
 use std::ffi::{c_int, c_long, c_void};
 use std::net::{IpAddr, SocketAddr};
@@ -16,8 +16,8 @@ use rustix::io::Errno;
 
 use crate::sys::last_errno;
 
-/// Asks the host for a connection to an address. Whether it made one, the next socket(2) says.
-pub(crate) type Ask = fn(&str);
+/// Asks the host for a socket by a host call, with an address. Whether it made one, the next socket(2) says.
+pub(crate) type Ask = fn(&str, &str);
 
 /// Bytes of `struct sockaddr_in` that are looked at, and of `struct sockaddr_in6`.
 const INET_LEN: usize = 8;
@@ -50,7 +50,9 @@ extern "C" fn on_trapped_call(_: c_int, _: *mut libc::siginfo_t, context: *mut c
     // SAFETY: this thread's own errno.
     let before = unsafe { *errno };
     let answer = match call(machine) {
-        (libc::SYS_connect, [socket, address, len]) => connect(socket, address, len),
+        (libc::SYS_connect, [socket, address, len]) => replace(socket, address, len, Purpose::Connect),
+        (libc::SYS_bind, [socket, address, len]) => replace(socket, address, len, Purpose::Listen),
+        (libc::SYS_listen, [socket, ..]) => listen(socket),
         _ => Err(Errno::PERM),
     };
     // SAFETY: likewise. The code that called connect(2) expects it to change only by a failure that it is told of.
@@ -59,22 +61,64 @@ extern "C" fn on_trapped_call(_: c_int, _: *mut libc::siginfo_t, context: *mut c
     set_result(machine, value);
 }
 
-fn connect(socket: u64, address: u64, len: u64) -> Result<(), Errno> {
-    let socket = c_int::try_from(socket & u64::from(u32::MAX)).map_err(|_| Errno::BADF)?;
-    // SAFETY: the number is borrowed for the next three calls, which change nothing and may find that it is not in use.
+/// What a program wants a socket for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Connect,
+    Listen,
+}
+
+impl Purpose {
+    fn host_call(self) -> &'static str {
+        match self {
+            Purpose::Connect => "net.connect",
+            Purpose::Listen => "net.listen",
+        }
+    }
+
+    /// What a socket that is in use already is refused with.
+    fn in_use(self) -> Errno {
+        match self {
+            Purpose::Connect => Errno::ISCONN,
+            Purpose::Listen => Errno::INVAL,
+        }
+    }
+}
+
+/// connect(2) and bind(2). What is bound listens from then on.
+fn replace(socket: u64, address: u64, len: u64, purpose: Purpose) -> Result<(), Errno> {
+    let socket = number(socket)?;
+    // SAFETY: the number is borrowed for the next calls, which change nothing and may find that it is not in use.
     let asked = unsafe { BorrowedFd::borrow_raw(socket) };
     rustix::net::sockopt::socket_type(asked)?;
     match rustix::net::getpeername(asked) {
         Err(Errno::NOTCONN) => {}
         Err(errno) => return Err(errno),
-        Ok(_) => return Err(Errno::ISCONN),
+        Ok(_) => return Err(purpose.in_use()),
     }
     let waits = !rustix::fs::fcntl_getfl(asked)?.contains(OFlags::NONBLOCK);
     let len = usize::try_from(len & u64::from(u32::MAX)).unwrap_or_default();
     let address = read_address(address as *const u8, len)?;
     let ask = ASK.get().ok_or(Errno::PERM)?;
-    ask(&SocketAddr::new(address.ip().to_canonical(), address.port()).to_string());
+    let address = SocketAddr::new(address.ip().to_canonical(), address.port()).to_string();
+    ask(purpose.host_call(), &address);
     take(socket, if waits { 0 } else { libc::SOCK_NONBLOCK })
+}
+
+/// listen(2), on what listens already.
+fn listen(socket: u64) -> Result<(), Errno> {
+    let socket = number(socket)?;
+    // SAFETY: as above.
+    let asked = unsafe { BorrowedFd::borrow_raw(socket) };
+    match rustix::net::sockopt::socket_acceptconn(asked)? {
+        true => Ok(()),
+        false => Err(Errno::INVAL),
+    }
+}
+
+/// An `int` of a system call that is a descriptor.
+fn number(socket: u64) -> Result<c_int, Errno> {
+    c_int::try_from(socket & u64::from(u32::MAX)).map_err(|_| Errno::BADF)
 }
 
 /// Reads `struct sockaddr_in` or `struct sockaddr_in6`, as far as it is read here.
@@ -97,7 +141,7 @@ fn piece<const LEN: usize>(bytes: &[u8], at: usize) -> Result<[u8; LEN], Errno> 
     bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().ok_or(Errno::INVAL)
 }
 
-/// Takes the connection that the host made, or learns why it made none, and gives it the number of the socket.
+/// Takes the socket that the host made, or learns why it made none, and gives it the number of the other.
 fn take(socket: c_int, nonblocking: c_int) -> Result<(), Errno> {
     // SAFETY: makes a descriptor, or none.
     let made = unsafe { libc::socket(libc::AF_UNSPEC, nonblocking, 0) };
