@@ -333,9 +333,8 @@ fn listening_is_covered_by_the_exact_address() {
         let permissions = format!(r#""permissions": {{"network": {{"listen": ["{listen}"]}}}}"#);
         resolve(&manifest("dylib", &permissions), &profile)
     };
-    let compiled = |policy: &Policy| {
-        compile(policy, &common::root_platform()).unwrap_or_else(|error| panic!("{error}"))
-    };
+    let compiled =
+        |policy: &Policy| compile(policy, &common::root_platform()).unwrap_or_else(|error| panic!("{error}"));
     let plan = compiled(&asking("127.0.0.1:8080").unwrap_or_else(|error| panic!("{error}")));
     let listens: Vec<_> = plan.listens.iter().map(ToString::to_string).collect();
     assert_eq!(listens, ["127.0.0.1:8080"], "no more than was asked for");
