@@ -15,6 +15,7 @@ use hotcell_protocol::AnswerStatus;
 use crate::log::Logger;
 use crate::network::{Ask, Connector};
 use crate::plugin::{PLUGIN_CALL, Peers};
+use crate::programs::{Programs, Task};
 use crate::reentry;
 
 /// The host call that every application answers: one line of text for the log.
@@ -67,7 +68,7 @@ impl Handlers {
             };
             Some((name.clone(), entry))
         };
-        Broker { table: granted.iter().filter_map(entry).collect(), connector: None }
+        Broker { table: granted.iter().filter_map(entry).collect(), ..Broker::default() }
     }
 }
 
@@ -85,10 +86,13 @@ enum Entry {
 }
 
 /// The host calls of one plugin.
+#[derive(Default)]
 pub(crate) struct Broker {
     table: HashMap<String, Entry>,
     /// For a plugin: one that may connect nowhere is refused by it, too, and told what would allow it.
     connector: Option<Connector>,
+    /// The same.
+    programs: Option<Programs>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -114,6 +118,17 @@ impl Broker {
     pub(crate) fn connector(&self, name: &str) -> Option<(&Connector, Ask)> {
         let ask = Ask::of_host_call(name).filter(|_| !self.table.contains_key(name))?;
         Some((self.connector.as_ref()?, ask))
+    }
+
+    /// The same, with programs.
+    pub(crate) fn with_programs(self, programs: Programs) -> Broker {
+        Broker { programs: Some(programs), ..self }
+    }
+
+    /// What runs programs, likewise.
+    pub(crate) fn programs(&self, name: &str) -> Option<(&Programs, Task)> {
+        let task = Task::of_host_call(name).filter(|_| !self.table.contains_key(name))?;
+        Some((self.programs.as_ref()?, task))
     }
 
     /// Answers a host call. Dropping the future stops the handler.

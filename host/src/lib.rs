@@ -37,6 +37,7 @@ mod places;
 mod platform;
 mod plugin;
 mod prepare;
+mod programs;
 mod random;
 mod receipt;
 mod reentry;

@@ -15,6 +15,7 @@ use crate::host::Shared;
 use crate::identity::Identity;
 use crate::package::artifact::{Sealed, Sha};
 use crate::package::{BareUse, Fingerprint, Package, find_profile};
+use crate::programs::Programs;
 use crate::spares::Spares;
 use crate::violation::Adviser;
 use crate::worker::Blueprint;
@@ -86,6 +87,7 @@ pub(crate) struct Prepared {
     pub(crate) plan: Arc<Plan>,
     pub(crate) description: Option<Description>,
     pub(crate) blueprint: Arc<Blueprint>,
+    pub(crate) programs: Programs,
     pub(crate) spares: Spares,
     pub(crate) profile_text: String,
     /// Of the package's artifact.
@@ -120,7 +122,8 @@ pub(crate) async fn prepare(
     let (opener, from) = (Arc::clone(shared), path.clone());
     let (bare_use, may_go_back) = (options.bare_use, options.may_go_back);
     let (package, plan, artifact) = blocking(move || read(&opener, &from, bare_use, may_go_back)).await?;
-    let Package { manifest, folder, bare, manifest_digest, .. } = package;
+    let (manifest, folder) = (package.manifest.clone(), package.folder.clone());
+    let (bare, manifest_digest) = (package.bare, package.manifest_digest);
     let digest = artifact.digest;
     let profile = find_profile(manifest.profile().as_str(), &shared.gate.profiles)?;
     let loaded = Fingerprint { manifest: manifest_digest, artifact: digest };
@@ -138,7 +141,14 @@ pub(crate) async fn prepare(
     let identity = identity(shared, &manifest, &plan).await?;
     let profile = find_profile(manifest.profile().as_str(), &shared.gate.profiles)?;
     let profile_text = profile.text().to_owned();
-    let adviser = Adviser::new(profile, plan.orders.runtime, &manifest);
+    let adviser = |runtime| Adviser::new(profile.clone(), runtime, &manifest);
+    let (plan, copies) = match plan.programs {
+        None => (plan, Vec::new()),
+        Some(_) => {
+            let copy = move || crate::programs::copy(&package, &plan).map(|copies| (plan, copies));
+            blocking(copy).await?
+        }
+    };
     let config = options.config.as_ref().or(manifest.config()).map(serde_json::Value::to_string);
     if let Some(config) = &config {
         check_config(shared, &manifest, config).await?;
@@ -156,8 +166,10 @@ pub(crate) async fn prepare(
         identity,
         has_network: plan.has_network(),
         spin: options.waiting.spin(),
-        adviser: Some(adviser),
+        adviser: Some(adviser(plan.orders.runtime)),
     });
+    let adviser = || adviser(Runtime::Program);
+    let programs = Programs::new(&shared.surroundings, &plan, &copies, &blueprint, adviser);
     let kept = if plan.orders.runtime == Runtime::Command { 0 } else { options.spares };
     let spares = Spares::keep(kept, first, shared, &blueprint)?;
     let plan = Arc::new(plan);
@@ -168,6 +180,7 @@ pub(crate) async fn prepare(
         plan,
         description,
         blueprint,
+        programs,
         spares,
         profile_text,
         digest,

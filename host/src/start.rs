@@ -11,7 +11,7 @@ use crate::class::Class;
 use crate::error::Error;
 use crate::exit::{Exit, ExitCause};
 use crate::reentry::Chain;
-use crate::stdio::CommandIo;
+use crate::stdio::{CommandIo, Streams};
 use crate::text::escape;
 use crate::worker::{Blueprint, Broken, Particulars, StartFault, Surroundings, Worker};
 
@@ -41,7 +41,7 @@ pub(crate) async fn start(
     chain: &Chain,
 ) -> Result<(Worker, Evidence), Failed> {
     let deadline = Instant::now() + start_time(blueprint);
-    let confined = confine_by(deadline, surroundings, blueprint, particulars, io).await?;
+    let confined = confine_by(deadline, surroundings, blueprint, particulars, io.into()).await?;
     load_by(deadline, confined, broker, chain).await
 }
 
@@ -52,7 +52,7 @@ pub(crate) async fn confine(
     particulars: Particulars,
 ) -> Result<Confined, Failed> {
     let deadline = Instant::now() + start_time(blueprint);
-    confine_by(deadline, surroundings, blueprint, particulars, CommandIo::default()).await
+    confine_by(deadline, surroundings, blueprint, particulars, CommandIo::default().into()).await
 }
 
 /// The second part of [`start`], with a deadline of its own.
@@ -65,6 +65,22 @@ pub(crate) async fn load(
     load_by(deadline, confined, broker, chain).await
 }
 
+/// Runs a program to its end. Dropping the future ends it.
+pub(crate) async fn run_program(
+    surroundings: &Surroundings,
+    blueprint: &Arc<Blueprint>,
+    particulars: Particulars,
+    streams: Streams,
+) -> Result<Exit, Failed> {
+    let deadline = Instant::now() + start_time(blueprint);
+    let Confined { mut worker, .. } =
+        confine_by(deadline, surroundings, blueprint, particulars, streams).await?;
+    let outcome = worker.execute().await;
+    let (mut worker, ()) = settle(worker, Ok(outcome)).await?;
+    worker.drained().await;
+    Ok(worker.finish().await)
+}
+
 fn start_time(blueprint: &Blueprint) -> Duration {
     Duration::from_millis(blueprint.orders.limits.start_ms)
 }
@@ -74,9 +90,9 @@ async fn confine_by(
     surroundings: &Surroundings,
     blueprint: &Arc<Blueprint>,
     particulars: Particulars,
-    io: CommandIo,
+    streams: Streams,
 ) -> Result<Confined, Failed> {
-    let launched = timeout_at(deadline, Worker::launch(surroundings, blueprint, particulars, io)).await;
+    let launched = timeout_at(deadline, Worker::launch(surroundings, blueprint, particulars, streams)).await;
     let late = |_| {
         let time = start_time(blueprint);
         Failed::Host(Error::launch(format!("no worker was started within {time:?}")))

@@ -41,6 +41,21 @@ impl std::fmt::Debug for CommandIo {
     }
 }
 
+/// What a worker's standard streams are.
+#[derive(Debug)]
+pub(crate) enum Streams {
+    /// The host moves the bytes.
+    Pumped(CommandIo),
+    /// Input and output are somebody else's pipes; errors go to the log.
+    Given([OwnedFd; 2]),
+}
+
+impl From<CommandIo> for Streams {
+    fn from(io: CommandIo) -> Streams {
+        Streams::Pumped(io)
+    }
+}
+
 /// The tasks that move a worker's bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Pumps {
@@ -66,7 +81,7 @@ impl Drop for Pumps {
 }
 
 /// Makes a worker's ends of its streams, and the tasks behind them.
-pub(crate) fn connect(io: CommandIo, logger: &Logger) -> Result<([OwnedFd; 3], Pumps), Error> {
+fn connect(io: CommandIo, logger: &Logger) -> Result<([OwnedFd; 3], Pumps), Error> {
     let (stdin, input) = match io.stdin {
         Some(source) => {
             let (far, near) = pipe_pair()?;
@@ -78,6 +93,17 @@ pub(crate) fn connect(io: CommandIo, logger: &Logger) -> Result<([OwnedFd; 3], P
     let (stdout, first) = output(io.stdout, logger, Stream::Stdout)?;
     let (stderr, second) = output(io.stderr, logger, Stream::Stderr)?;
     Ok(([stdin, stdout, stderr], Pumps { input, outputs: vec![first, second] }))
+}
+
+/// The same for streams of either kind.
+pub(crate) fn open(streams: Streams, logger: &Logger) -> Result<([OwnedFd; 3], Pumps), Error> {
+    match streams {
+        Streams::Pumped(io) => connect(io, logger),
+        Streams::Given([stdin, stdout]) => {
+            let (stderr, errors) = output(None, logger, Stream::Stderr)?;
+            Ok(([stdin, stdout, stderr], Pumps { input: None, outputs: vec![errors] }))
+        }
+    }
 }
 
 /// The streams of a worker that has no way to use them: a core module, which imports no WASI.
@@ -97,7 +123,7 @@ fn output(sink: Option<Sink>, logger: &Logger, stream: Stream) -> Result<(OwnedF
 }
 
 /// Reading end, writing end. Each has flags of its own: non-blocking here is blocking there.
-fn pipe_pair() -> Result<(OwnedFd, OwnedFd), Error> {
+pub(crate) fn pipe_pair() -> Result<(OwnedFd, OwnedFd), Error> {
     pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))
 }
 

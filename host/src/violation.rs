@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use hotcell_policy::review::{Argument, Question, explain};
-use hotcell_policy::{HostCallName, HostPort, ListenAddress, Manifest, Profile};
+use hotcell_policy::{GrantPath, HostCallName, HostPort, ListenAddress, Manifest, Profile};
 use hotcell_protocol::Runtime;
 use serde::{Deserialize, Serialize};
 
@@ -140,13 +140,16 @@ pub(crate) struct Adviser {
     connects: Vec<HostPort>,
     /// The addresses to listen at.
     listens: Vec<ListenAddress>,
+    /// The programs.
+    programs: Vec<GrantPath>,
 }
 
 impl Adviser {
     pub(crate) fn new(profile: Profile, runtime: Runtime, manifest: &Manifest) -> Adviser {
         let requested = manifest.host_calls().map(ToString::to_string).collect();
         let (connects, listens) = (manifest.connects().cloned().collect(), manifest.listens().collect());
-        Adviser { profile, runtime, requested, connects, listens }
+        let programs = manifest.programs().cloned().collect();
+        Adviser { profile, runtime, requested, connects, listens, programs }
     }
 
     /// How severe a refused system call is, and what would allow it.
@@ -196,7 +199,7 @@ impl Adviser {
             None => (Severity::Medium, vec![format!("{NOTHING}: it is no address")]),
             Some(address) => {
                 let asked = self.connects.contains(&address);
-                self.address("connect", &address.to_string(), asked, &Question::Connect(address))
+                self.listed("network", "connect", &address.to_string(), asked, &Question::Connect(address))
             }
         }
     }
@@ -207,18 +210,35 @@ impl Adviser {
             None => (Severity::Medium, vec![format!("{NOTHING}: it is no address and port to listen at")]),
             Some(address) => {
                 let asked = self.listens.contains(&address);
-                self.address("listen", &address.to_string(), asked, &Question::Listen(address))
+                self.listed("network", "listen", &address.to_string(), asked, &Question::Listen(address))
             }
         }
     }
 
-    /// What the manifest lacks under this key of `permissions.network`, and the profile.
-    fn address(&self, key: &str, address: &str, asked: bool, question: &Question) -> (Severity, Vec<String>) {
+    /// The same for a program.
+    pub(crate) fn program(&self, wanted: &str) -> (Severity, Vec<String>) {
+        match wanted.parse::<GrantPath>() {
+            Err(_) => (Severity::Medium, vec![format!("{NOTHING}: it is no path of a program")]),
+            Ok(program) => {
+                let asked = self.programs.contains(&program);
+                self.listed("process", "spawn", &program.to_string(), asked, &Question::Program(program))
+            }
+        }
+    }
+
+    /// What the manifest lacks in a list of `permissions`, and the profile.
+    fn listed(
+        &self,
+        table: &str,
+        key: &str,
+        item: &str,
+        asked: bool,
+        question: &Question,
+    ) -> (Severity, Vec<String>) {
         let mut steps = Vec::new();
         if !asked {
-            steps.push(format!(
-                "manifest: \"permissions\": {{ \"network\": {{ \"{key}\": [\"{address}\"] }} }}"
-            ));
+            steps
+                .push(format!("manifest: \"permissions\": {{ \"{table}\": {{ \"{key}\": [\"{item}\"] }} }}"));
         }
         let granted = explain(&self.profile, self.runtime, question);
         let missing = granted.map(|explanation| explanation.advice).unwrap_or_default();

@@ -32,7 +32,7 @@ pub use names::{
 };
 pub use plan::{CgroupLimit, Fact, Plan, Topic};
 pub use platform::{Arch, Controller, Platform};
-pub use policy::{ConnectGrant, FileGrant, Policy, resolve};
+pub use policy::{ConnectGrant, FileGrant, Policy, ProgramGrant, resolve};
 pub use profile::{AuditLimit, Profile};
 pub use render::{render, render_json};
 pub use seccomp::{Action, SeccompData, evaluate, for_pid, syscall_name, syscall_number};

@@ -278,6 +278,15 @@ impl GrantPath {
         self.place == PlaceKey::Root && (access == FileAccess::Write || whole || SYSTEM.contains(&first))
     }
 
+    /// Whether nobody keeps loaders and libraries there: the whole machine, or where a plugin can write.
+    pub(crate) fn is_unreasonable_code(&self) -> bool {
+        match self.place {
+            PlaceKey::Data | PlaceKey::Scratch => true,
+            PlaceKey::Plugin => false,
+            PlaceKey::Root => self.path.is_empty() || self.is_unreasonable(FileAccess::Read),
+        }
+    }
+
     /// Whether no plugin can have a good reason for it: the whole machine, whole homes, places of secrets, and writing where the
     /// system's own files lie. Links and mounts are not looked through.
     pub fn is_unreasonable(&self, access: FileAccess) -> bool {

@@ -2,7 +2,7 @@
 
 use hotcell_protocol::Orders;
 
-use crate::policy::ConnectGrant;
+use crate::policy::{ConnectGrant, ProgramGrant};
 use crate::{Arch, Controller, ListenAddress, Platform};
 
 /// A policy compiled for one platform.
@@ -16,6 +16,8 @@ pub struct Plan {
     pub connects: Vec<ConnectGrant>,
     /// Where it listens for the plugin.
     pub listens: Vec<ListenAddress>,
+    /// What it runs for the plugin.
+    pub programs: Option<Box<Programs>>,
     /// The platform that it is for.
     pub platform: Platform,
     /// What the plan says in words, in order.
@@ -37,6 +39,17 @@ impl Plan {
     pub fn absent(&self) -> impl Iterator<Item = &str> {
         self.facts.iter().filter(|fact| fact.topic == Topic::Absent).map(|fact| fact.text.as_str())
     }
+}
+
+/// Programs that the host runs for a plugin, each in a worker of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Programs {
+    /// Which.
+    pub granted: Vec<ProgramGrant>,
+    /// What crosses to the worker that becomes one of them.
+    pub orders: Orders,
+    /// What the host bounds by cgroups.
+    pub cgroups: Vec<CgroupLimit>,
 }
 
 /// A bound that the host puts on the cgroup of one worker.
@@ -80,6 +93,8 @@ pub enum Topic {
     Connect,
     /// Where the host listens.
     Listen,
+    /// Programs that the host runs, and how each is confined.
+    Spawn,
     /// Host calls.
     HostCall,
     /// System calls.

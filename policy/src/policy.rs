@@ -5,7 +5,7 @@ use hotcell_protocol::{FileAccess, Launch, Limits, Namespace, Runtime};
 use crate::error::runtime_name;
 use crate::manifest::{Located, Manifest};
 use crate::names::{GrantPath, HostCallName, HostPort, ListenAddress};
-use crate::profile::{ConnectRule, FileRule, ListenRule, Profile, connection_set};
+use crate::profile::{ConnectRule, FileRule, ListenRule, Profile, SpawnRule, connection_set};
 use crate::seccomp::SyscallSet;
 use crate::units::Size;
 use crate::{Controller, PolicyError};
@@ -36,6 +36,7 @@ pub struct Policy {
     /// With where each comes from.
     pub(crate) connects: Vec<(ConnectGrant, String)>,
     pub(crate) listens: Vec<(ListenAddress, String)>,
+    pub(crate) programs: Vec<ProgramGrant>,
 }
 
 /// A path with what may be done there and below.
@@ -61,6 +62,35 @@ pub struct ConnectGrant {
     pub address: HostPort,
     /// Whether addresses that are not public are allowed, too.
     pub private: bool,
+}
+
+/// A program that the host runs for a plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramGrant {
+    /// Its file.
+    pub program: GrantPath,
+    /// What it is made of beside its own file.
+    pub code: Vec<GrantPath>,
+    pub(crate) source: String,
+}
+
+impl ProgramGrant {
+    pub(crate) fn of_rule(rule: &SpawnRule) -> ProgramGrant {
+        ProgramGrant {
+            program: rule.program.clone(),
+            code: rule.code.clone(),
+            source: format!("{} [[spawn]] {}", rule.source, rule.program),
+        }
+    }
+
+    /// The grant in words.
+    pub(crate) fn words(&self) -> String {
+        let code: Vec<_> = self.code.iter().map(ToString::to_string).collect();
+        match code.is_empty() {
+            true => format!("{}, linked statically", self.program),
+            false => format!("{}, with code of {}", self.program, code.join(" ")),
+        }
+    }
 }
 
 impl ConnectGrant {
@@ -119,6 +149,18 @@ impl Policy {
         self.host_calls.iter().map(|(name, _)| name)
     }
 
+    /// What a program of this plugin may do: what the plugin may with files and limits, and nothing that needs the host.
+    pub(crate) fn of_programs(&self) -> Policy {
+        Policy {
+            runtime: Runtime::Program,
+            launch: (Launch::Exec, BUILT_IN.to_owned()),
+            host_calls: Vec::new(),
+            connects: Vec::new(),
+            listens: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     /// All that a profile can grant to a plugin of one runtime: what a reviewer of the profile looks at.
     ///
     /// # Errors
@@ -131,6 +173,7 @@ impl Policy {
             host_calls: host_calls.map(|(name, profile)| host_call(name, &profile)).collect(),
             connects: profile.connects.iter().map(ConnectGrant::of_rule).collect(),
             listens: profile.listens.iter().map(listen_grant).collect(),
+            programs: profile.spawns.iter().map(ProgramGrant::of_rule).collect(),
             ..base(profile, runtime, "every plugin that asks for all of the profile".to_owned())?
         })
     }
@@ -161,8 +204,10 @@ pub fn resolve(manifest: &Manifest, profile: &Profile) -> Result<Policy, PolicyE
     policy.host_calls = host_calls(manifest, profile)?;
     policy.connects = connects(manifest, profile, runtime)?;
     policy.listens = listens(manifest, profile, runtime)?;
+    policy.programs = programs(manifest, profile, runtime)?;
     narrow_file_size(&mut policy, manifest, profile)?;
     narrow_instances(&mut policy, manifest, profile)?;
+    narrow_processes(&mut policy, manifest, profile)?;
     Ok(policy)
 }
 
@@ -190,13 +235,14 @@ fn refuse_unreasonable(
 
 /// A policy without any request.
 fn base(profile: &Profile, runtime: Runtime, plugin: String) -> Result<Policy, PolicyError> {
-    if !profile.runtimes.contains(&runtime) {
+    let for_its_programs = runtime == Runtime::Program && !profile.spawns.is_empty();
+    if !profile.runtimes.contains(&runtime) && !for_its_programs {
         let allowed: Vec<_> = profile.runtimes.iter().map(|runtime| runtime_name(*runtime)).collect();
         let profile = profile.name().to_owned();
         return Err(PolicyError::RuntimeMismatch { profile, allowed: allowed.join(" and "), runtime });
     }
     let usual = match runtime {
-        Runtime::Native | Runtime::Compiler => Launch::Exec,
+        Runtime::Native | Runtime::Compiler | Runtime::Program => Launch::Exec,
         Runtime::Core | Runtime::Component | Runtime::Command => Launch::Fork,
     };
     Ok(Policy {
@@ -215,6 +261,7 @@ fn base(profile: &Profile, runtime: Runtime, plugin: String) -> Result<Policy, P
         host_calls: Vec::new(),
         connects: Vec::new(),
         listens: Vec::new(),
+        programs: Vec::new(),
     })
 }
 
@@ -379,6 +426,37 @@ fn listens(
     requests.iter().map(cover).collect()
 }
 
+fn programs(
+    manifest: &Manifest,
+    profile: &Profile,
+    runtime: Runtime,
+) -> Result<Vec<ProgramGrant>, PolicyError> {
+    let requests = &manifest.requests.programs;
+    if let Some(first) = requests.first().filter(|_| runtime == Runtime::Command) {
+        return Err(PolicyError::NotBuilt {
+            key: "permissions.process.spawn".to_owned(),
+            place: place(manifest, first.line),
+            advice: "a command has no host calls, by which programs are asked for".to_owned(),
+        });
+    }
+    let cover = |wanted: &Located<GrantPath>| {
+        let rule = profile.spawns.iter().find(|rule| rule.program == wanted.value);
+        rule.map(ProgramGrant::of_rule).ok_or_else(|| PolicyError::Refused {
+            request: format!("running `{}`", wanted.value),
+            place: place(manifest, wanted.line),
+            reason: "no grant covers it".to_owned(),
+            profile: profile.name().to_owned(),
+            advice: format!("this line of the profile would: {}", spawn_line(&wanted.value)),
+        })
+    };
+    requests.iter().map(cover).collect()
+}
+
+/// The line that would grant a program.
+pub(crate) fn spawn_line(program: &GrantPath) -> String {
+    format!("spawn = [{{ program = \"{program}\", code = [...], why = \"...\", risk = \"...\" }}]")
+}
+
 /// An address with where it comes from.
 pub(crate) fn listen_grant(rule: &ListenRule) -> (ListenAddress, String) {
     (rule.address, format!("{} [[listen]] {}", rule.source, rule.address))
@@ -436,6 +514,23 @@ fn narrow_file_size(policy: &mut Policy, manifest: &Manifest, profile: &Profile)
 }
 
 /// One, unless the manifest asks for more and the profile grants as many.
+fn narrow_processes(policy: &mut Policy, manifest: &Manifest, profile: &Profile) -> Result<(), PolicyError> {
+    let Some(Located { value, line }) = manifest.requests.max_processes else { return Ok(()) };
+    let place = place(manifest, line);
+    if value > policy.limits.processes {
+        return Err(PolicyError::Refused {
+            request: format!("{value} processes"),
+            place,
+            reason: format!("`processes` is {}", policy.limits.processes),
+            profile: profile.name().to_owned(),
+            advice: format!("this line of the profile would: processes = {value}"),
+        });
+    }
+    policy.limits.processes = value;
+    policy.narrowed.push(("processes", place));
+    Ok(())
+}
+
 fn narrow_instances(policy: &mut Policy, manifest: &Manifest, profile: &Profile) -> Result<(), PolicyError> {
     let Some(Located { value, line }) = manifest.instances else {
         policy.limits.instances = 1;

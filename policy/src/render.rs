@@ -33,7 +33,8 @@ pub fn render(plan: &Plan) -> String {
     text
 }
 
-fn word(topic: Topic) -> &'static str {
+/// The word that a line of a plan begins with.
+pub(crate) fn word(topic: Topic) -> &'static str {
     match topic {
         Topic::Plan => "plan",
         Topic::Limit => "limit",
@@ -44,6 +45,7 @@ fn word(topic: Topic) -> &'static str {
         Topic::File => "file",
         Topic::Connect => "connect",
         Topic::Listen => "listen",
+        Topic::Spawn => "spawn",
         Topic::HostCall => "host-call",
         Topic::Syscall => "syscall",
         Topic::Absent => "absent",

@@ -101,6 +101,12 @@ const CASES: &[(&str, &str, &str)] = &[
         "\"host_calls\"",
         "\"network\": { \"listen\": [\"[0:0::1]:80\"] }, \"host_calls\"",
     ),
+    (
+        "running what it can write",
+        "\"host_calls\"",
+        "\"process\": { \"spawn\": [\"${scratch}/x\"] }, \"host_calls\"",
+    ),
+    ("processes without programs", "\"host_calls\"", "\"process\": { \"max_processes\": 1 }, \"host_calls\""),
     ("too many instances", "\"config\":", "\"instances\": 65, \"config\":"),
     (
         "a signature, which is no part of a manifest",

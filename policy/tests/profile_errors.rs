@@ -97,11 +97,7 @@ const CASES: &[(&str, &str, &str)] = &[
         "[[host-call]]",
         "[[host-call]]\nname = \"log\"\nwhy = \"Once more.\"\n\n[[host-call]]",
     ),
-    (
-        "what is not built",
-        "[[host-call]]",
-        "[[spawn]]\nprogram = \"/bin/true\"\nwhy = \"x\"\n\n[[host-call]]",
-    ),
+    ("what is not built", "[[host-call]]", "[[storage]]\nquota = \"1 MiB\"\nwhy = \"x\"\n\n[[host-call]]"),
     (
         "a connection for a runtime without",
         "[[host-call]]",
@@ -141,6 +137,26 @@ const CASES: &[(&str, &str, &str)] = &[
         "listening twice",
         "[[host-call]]",
         "[[listen]]\naddress = \"[::1]:8080\"\nwhy = \"x\"\n\n[[listen]]\naddress = \"[::1]:8080\"\nwhy = \"y\"\n\n[[host-call]]",
+    ),
+    (
+        "a program and no process",
+        "[[host-call]]",
+        "[[spawn]]\nprogram = \"/usr/bin/gzip\"\nwhy = \"x\"\nrisk = \"y\"\n\n[[host-call]]",
+    ),
+    (
+        "a program without its risk",
+        "[[host-call]]",
+        "[[spawn]]\nprogram = \"/usr/bin/gzip\"\nwhy = \"x\"\n\n[[host-call]]",
+    ),
+    (
+        "a program that the plugin can write",
+        "[[host-call]]",
+        "[[spawn]]\nprogram = \"${data}/tool\"\nwhy = \"x\"\nrisk = \"y\"\n\n[[host-call]]",
+    ),
+    (
+        "code everywhere",
+        "[[host-call]]",
+        "[[spawn]]\nprogram = \"/usr/bin/gzip\"\ncode = [\"/\"]\nwhy = \"x\"\nrisk = \"y\"\n\n[[host-call]]",
     ),
     ("a cgroup controller that is none", "schema = 1", "schema = 1\ncgroups = [\"io\"]"),
     ("weaker enforcement", "schema = 1", "schema = 1\nenforcement = \"rlimits\""),

@@ -56,6 +56,8 @@ fn cases() -> Vec<(&'static str, Question)> {
         ("native-strict", Question::Connect("api.example.org:443".parse().expect("is an address"))),
         ("native-strict", Question::Listen("127.0.0.1:8080".parse().expect("is an address"))),
         ("pure-compute", Question::Listen("[::]:80".parse().expect("is an address"))),
+        ("native-strict", Question::Program("/usr/bin/gzip".parse().expect("is a path"))),
+        ("wasi-command", Question::Program("/usr/bin/gzip".parse().expect("is a path"))),
         ("pure-compute", Question::Connect("[2001:db8::1]:80".parse().expect("is an address"))),
     ]
 }
@@ -73,6 +75,7 @@ fn words(question: &Question) -> String {
         Question::HostCall(name) => format!("host call {name}"),
         Question::Connect(address) => format!("connect {address}"),
         Question::Listen(address) => format!("listen {address}"),
+        Question::Program(program) => format!("program {program}"),
     }
 }
 

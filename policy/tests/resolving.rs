@@ -171,8 +171,6 @@ fn as_many_instances_as_the_profile_grants_and_one_without_asking() {
 #[test]
 fn what_is_not_built_is_refused_by_its_key_and_what_asks_for_nothing_is_not() {
     for (members, key) in [
-        (r#""permissions": {"process": {"spawn": ["/usr/bin/git"]}}"#, "permissions.process.spawn"),
-        (r#""permissions": {"process": {"max_processes": 1}}"#, "permissions.process.max_processes"),
         (r#""permissions": {"storage": {"quota": "1 MiB"}}"#, "permissions.storage.quota"),
         (r#""permissions": {"ui": ["ui.show"]}"#, "permissions.ui"),
         (r#""permissions": {"voice": ["voice.say"]}"#, "permissions.voice"),
@@ -348,6 +346,48 @@ fn listening_is_covered_by_the_exact_address() {
     let silent = compiled(&resolve(&manifest("dylib", ""), &profile).expect("it asks for nothing"));
     assert!(!silent.has_network());
     assert!(!silent.facts.iter().any(|fact| fact.text.contains("accept4") || fact.text.contains("bind")));
+}
+
+/// `native-strict` with two programs, of which two run at a time.
+fn with_programs(more: &str) -> Result<Profile, hotcell_policy::ParseError> {
+    let text = Profile::shipped_text("native-strict").expect("ships");
+    let text = text.replacen("processes   = 0", "processes   = 2", 1);
+    let grants = r#"spawn = [
+        { program = "/usr/bin/gzip", code = ["/usr/lib/x"], why = "It packs.", risk = "It reads." },
+        { program = "${plugin}/tool", why = "Its own.", risk = "It computes." }]"#;
+    let text = text.replacen("syscalls = [", &format!("{grants}\nsyscalls = [{more}"), 1);
+    Profile::parse("runs.toml", &text)
+}
+
+#[test]
+fn programs_are_covered_by_name_and_confined_by_what_the_plugin_has_and_their_own_sets() {
+    let missing = with_programs("").expect_err("their sets are not named");
+    assert!(missing.to_string().contains("add `program-load` to `syscalls`"), "{missing}");
+    let profile = with_programs("\"program-load\", \"programs\", ").unwrap_or_else(|error| panic!("{error}"));
+    let asking = |process: &str| {
+        resolve(&manifest("dylib", &format!(r#""permissions": {{"process": {{{process}}}}}"#)), &profile)
+    };
+    let policy = asking(r#""spawn": ["/usr/bin/gzip"], "max_processes": 1"#);
+    let policy = policy.unwrap_or_else(|error| panic!("{error}"));
+    let plan = compile(&policy, &common::root_platform()).unwrap_or_else(|error| panic!("{error}"));
+    let programs = plan.programs.as_ref().expect("it asks for one");
+    let [only] = programs.granted.as_slice() else { panic!("{programs:?}") };
+    assert_eq!((only.program.to_string().as_str(), plan.orders.limits.processes), ("/usr/bin/gzip", 1));
+    // The plugin itself gains nothing: no path, no call.
+    assert!(plan.orders.landlock.rules.is_empty());
+    let silent = resolve(&manifest("dylib", ""), &profile).expect("it asks for nothing");
+    let silent = compile(&silent, &common::root_platform()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((silent.orders.filters, silent.programs), (plan.orders.filters.clone(), None));
+    let paths: Vec<_> =
+        programs.orders.landlock.rules.iter().map(|rule| (rule.path.as_str(), rule.access)).collect();
+    assert_eq!(paths, [("usr/lib/x", 0b1101)], "its libraries, to read and execute");
+    assert_eq!(programs.orders.limits, plan.orders.limits);
+    for other in [r#""spawn": ["/usr/bin/bash"]"#, r#""spawn": ["${plugin}/other"]"#] {
+        let error = error_of(asking(other));
+        assert!(error.to_string().contains("spawn = [{ program = "), "{error}");
+    }
+    let error = error_of(asking(r#""spawn": ["/usr/bin/gzip"], "max_processes": 3"#));
+    assert!(error.to_string().contains("processes = 3"), "{error}");
 }
 
 #[test]

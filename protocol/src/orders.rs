@@ -19,6 +19,8 @@ pub enum Runtime {
     Command,
     /// hotcell's own confined compiler.
     Compiler,
+    /// A program that the host runs for a plugin.
+    Program,
 }
 
 /// Every bound of a worker. Sizes are bytes, times milliseconds.

@@ -276,7 +276,7 @@ impl Launcher {
             return;
         }
         match (program, image) {
-            (Some(program), _) => _ = sys::exec(program.as_fd(), PROGRAM_NAME),
+            (Some(program), _) => _ = sys::exec(program.as_fd(), &[PROGRAM_NAME], &[]),
             // Its program could not be moved.
             (None, _) if is_executed => {}
             (None, Image::Native) => native::run_forked(Inherited::adopt()),

@@ -12,6 +12,7 @@ pub mod launcher;
 pub mod link;
 mod namespaces;
 pub mod native;
+mod program;
 mod rings;
 mod sockets;
 pub mod start;

@@ -20,8 +20,11 @@ use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL, RTLD_NOW};
 use crate::confine::Confined;
 use crate::crash;
 use crate::link::{HostCallError, Link};
+use crate::program;
 use crate::sockets;
-use crate::start::{Inherited, Reply, Runtime, Started, load_failure, no_hook, run, split_state};
+use crate::start::{
+    Inherited, Meeting, Reply, Runtime, Started, load_failure, no_hook, run, serve, split_state,
+};
 use crate::sys;
 
 /// What a plugin may expect of the system beside libc: compiled code of C, C++ and Rust needs these.
@@ -34,7 +37,13 @@ const SYSTEM_LIBRARIES: [&str; 3] = ["libm.so.6", "libgcc_s.so.1", "libstdc++.so
 pub fn main() -> ! {
     sys::reset_signals();
     warm();
-    run::<Native>(Inherited::adopt())
+    // Nobody reads why: the host learns of every other end from the kernel.
+    let _ =
+        Meeting::begin(Inherited::adopt()).and_then(|meeting| match meeting.started.start.orders.runtime {
+            hotcell_protocol::Runtime::Program => program::become_one(meeting),
+            _ => serve::<Native>(meeting),
+        });
+    sys::exit_now(1)
 }
 
 /// A copy of the launcher, from here on a native worker.

@@ -150,22 +150,50 @@ pub fn run<R: Runtime>(inherited: Inherited) -> ! {
 }
 
 fn live<R: Runtime>(inherited: Inherited) -> Result<(), LinkError> {
-    let Inherited { first_bell, second_bell, setup } = inherited;
-    let setup = Channel::from_socket(setup);
-    let (mut started, generation, channel) = receive_start(&setup)?;
-    let (sender, receiver) = ring::attach(channel.as_fd()).map_err(ChannelError::System)?;
-    drop(channel);
-    let confined = R::prepare(&mut started).and_then(|()| confine::confine(&started, &setup, generation));
-    let confined = match confined {
-        Ok(confined) => confined,
-        Err(failure) => return fail(&setup, generation, failure),
-    };
-    tell(&setup, generation, FromWorker::Confined(confined.statement().clone()))?;
-    drop(setup);
+    serve::<R>(Meeting::begin(inherited)?)
+}
 
-    let spin = Duration::from_micros(started.start.spin_us.into());
-    let rings = Rings { sender, receiver, bells: [first_bell, second_bell], spin };
-    let mut link = Link::new(rings, generation, started.start.orders.limits.message);
+/// A worker that knows its orders, and is not confined yet.
+pub(crate) struct Meeting {
+    pub(crate) started: Started,
+    generation: Generation,
+    setup: Channel,
+    rings: Rings,
+}
+
+impl Meeting {
+    pub(crate) fn begin(inherited: Inherited) -> Result<Meeting, LinkError> {
+        let Inherited { first_bell, second_bell, setup } = inherited;
+        let setup = Channel::from_socket(setup);
+        let (started, generation, channel) = receive_start(&setup)?;
+        let (sender, receiver) = ring::attach(channel.as_fd()).map_err(ChannelError::System)?;
+        let spin = Duration::from_micros(started.start.spin_us.into());
+        let rings = Rings { sender, receiver, bells: [first_bell, second_bell], spin };
+        Ok(Meeting { started, generation, setup, rings })
+    }
+
+    /// Confines this process and tells the host, who waits for nothing else on the setup channel. `None` if it failed: the
+    /// host knows.
+    pub(crate) fn confine(
+        self,
+        prepare: impl FnOnce(&mut Started) -> Result<(), Failure>,
+    ) -> Result<Option<(Confined, Started, Link)>, LinkError> {
+        let Meeting { mut started, generation, setup, rings } = self;
+        let confined = prepare(&mut started).and_then(|()| confine::confine(&started, &setup, generation));
+        let confined = match confined {
+            Ok(confined) => confined,
+            Err(failure) => return fail(&setup, generation, failure).map(|()| None),
+        };
+        tell(&setup, generation, FromWorker::Confined(confined.statement().clone()))?;
+        drop(setup);
+        let link = Link::new(rings, generation, started.start.orders.limits.message);
+        Ok(Some((confined, started, link)))
+    }
+}
+
+/// Confines, loads, seals, and answers calls.
+pub(crate) fn serve<R: Runtime>(meeting: Meeting) -> Result<(), LinkError> {
+    let Some((confined, mut started, mut link)) = meeting.confine(R::prepare)? else { return Ok(()) };
     if R::LOAD_RUNS_CODE {
         link.expect(&ToWorker::Load)?;
     }

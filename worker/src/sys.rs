@@ -96,12 +96,14 @@ pub(crate) fn fork() -> Result<Option<Pid>, Errno> {
     }
 }
 
-/// Replaces this process by the program behind `file`, with one argument and an empty environment (execveat(2)).
+/// Replaces this process by the program behind `file` (execveat(2)).
 ///
 /// Returns only on failure.
-pub(crate) fn exec(file: BorrowedFd<'_>, name: &CStr) -> Errno {
-    let arguments = [name.as_ptr(), std::ptr::null()];
-    let environment = [std::ptr::null::<libc::c_char>()];
+pub(crate) fn exec<T: AsRef<CStr>>(file: BorrowedFd<'_>, arguments: &[T], environment: &[T]) -> Errno {
+    let pointers = |texts: &[T]| -> Vec<*const libc::c_char> {
+        texts.iter().map(|text| text.as_ref().as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
     // SAFETY: both arrays end with a null pointer and outlive the call; the path is an empty C string.
     unsafe {
         libc::syscall(
@@ -235,8 +237,17 @@ pub(crate) fn unblock_signals() {
 
 /// Closes every descriptor from this number on (close_range(2)).
 pub(crate) fn close_from(first: u32) -> Result<(), Errno> {
-    // SAFETY: closes numbers that no code of this process has been given.
-    match unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) } {
+    close_range_from(first, 0)
+}
+
+/// Has the next execve(2) close every descriptor from this number on, those that are inherited by design among them.
+pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
+    close_range_from(first, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+fn close_range_from(first: u32, flags: libc::c_uint) -> Result<(), Errno> {
+    // SAFETY: closes numbers that no code of this process has been given, or changes a flag.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, flags) } {
         -1 => Err(last_errno()),
         _ => Ok(()),
     }

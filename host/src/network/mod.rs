@@ -8,6 +8,7 @@
 mod address;
 mod listen;
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -222,20 +223,27 @@ pub(crate) fn unconnected(family: AddressFamily) -> Result<OwnedFd, Errno> {
     socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)
 }
 
-/// A connection that waits for its worker to take it, or why there is none: at most one, so that a worker holds no descriptors
-/// of the host.
+/// What waits for its worker to take it, or why there is nothing: what one host call made, at most two descriptors, so that a
+/// worker holds none of the host's.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Slot(Arc<Mutex<Option<Result<OwnedFd, Errno>>>>);
+pub(crate) struct Slot(Arc<Mutex<VecDeque<Result<OwnedFd, Errno>>>>);
 
 impl Slot {
-    /// Puts a connection there; one that nobody took is closed.
-    pub(crate) fn put(&self, connection: Result<OwnedFd, Errno>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+    /// Puts a descriptor there; what nobody took is closed.
+    pub(crate) fn put(&self, descriptor: Result<OwnedFd, Errno>) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.clear();
+        waiting.push_back(descriptor);
     }
 
-    /// Takes it.
+    /// Adds the second of two.
+    pub(crate) fn add(&self, descriptor: OwnedFd) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(Ok(descriptor));
+    }
+
+    /// Takes the first.
     pub(crate) fn take(&self) -> Option<Result<OwnedFd, Errno>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 }
 

@@ -44,6 +44,22 @@ impl Sealed {
         Sealed::seal(memory.into(), digest)
     }
 
+    /// Copies a program, for execveat(2).
+    pub(crate) fn copy_program(name: &str, mut file: File) -> Result<Sealed, Error> {
+        let subject = |source| Error::io(format!("read {name}"), source);
+        check_size(name, file.metadata().map_err(subject)?.len())?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let memory = match memfd_create("hotcell-program", flags | MemfdFlags::EXEC) {
+            // Before 6.3 every memory file can be executed.
+            Err(Errno::INVAL) => memfd_create("hotcell-program", flags),
+            other => other,
+        };
+        let memory = memory.map_err(|errno| Error::io("make a memory file", errno.into()))?;
+        let mut memory = File::from(memory);
+        let digest = copy_measured(&mut file, &mut memory, name)?;
+        Sealed::seal(memory.into(), digest)
+    }
+
     /// Keeps bytes that the host already holds.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Sealed, Error> {
         let mut memory = File::from(memory("hotcell-code")?);

@@ -136,6 +136,11 @@ impl Package {
         Sealed::copy(&self.artifact, beneath::file(self.opened.as_fd(), &self.artifact)?)
     }
 
+    /// Copies a program of the package, to be executed. Blocks on its file system.
+    pub(crate) fn program(&self, path: &str) -> Result<Sealed, Error> {
+        Sealed::copy_program(path, beneath::file(self.opened.as_fd(), path)?)
+    }
+
     /// What it is now. Blocks on its file system.
     pub(crate) fn fingerprint(&self) -> Result<Fingerprint, Error> {
         let artifact = self.artifact()?.digest;

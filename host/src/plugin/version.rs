@@ -27,7 +27,7 @@ impl Version {
         let connector = connector.with_listeners(listeners.clone());
         let peers = Peers::new(shared, &prepared.manifest);
         let broker = shared.handlers.broker(&prepared.plan.orders.host_calls, Some(peers));
-        let broker = broker.with_connections(connector);
+        let broker = broker.with_connections(connector).with_programs(prepared.programs.clone());
         Version { prepared, broker: Arc::new(broker), listeners, promises_checked: AtomicBool::new(false) }
     }
 

@@ -71,6 +71,19 @@ impl Worker {
         }
     }
 
+    /// Has it become its program, and waits for the end of that; its limits bound it, and whoever drops the future.
+    pub(crate) async fn execute(&mut self) -> Result<(), StartFault> {
+        self.stage.loading();
+        self.order(&ToWorker::Load)?;
+        match self.next(STARTING, &Broker::default(), &Chain::default()).await {
+            // What the process is now has no channel.
+            Err(Broken::Closed) => Ok(()),
+            Err(broken) => Err(broken.into()),
+            Ok(Incoming::Failed(failure)) => Err(StartFault::Failed(failure)),
+            Ok(_) => Err(Broken::Breach("something else than its end".to_owned()).into()),
+        }
+    }
+
     fn order(&mut self, message: &ToWorker) -> Result<(), Broken> {
         let line = self.line.as_mut().ok_or(Broken::Closed)?;
         line.order(message)

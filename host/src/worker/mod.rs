@@ -35,8 +35,9 @@ use crate::log::Logger;
 use crate::network::Slot;
 use crate::package::artifact::Sealed;
 use crate::places::{Places, Scratch};
+use crate::programs::{Children, Household};
 use crate::reentry::Chain;
-use crate::stdio::{CommandIo, Pumps, connect, silence};
+use crate::stdio::{Pumps, Streams, open, silence};
 use crate::sys::pidfd::lives;
 use crate::violation::Adviser;
 pub(crate) use bells::{Bells, stirs_within};
@@ -83,6 +84,13 @@ pub(crate) struct Blueprint {
     pub(crate) adviser: Option<Adviser>,
 }
 
+impl Blueprint {
+    /// Whether it is for workers of the plugin itself.
+    fn is_plugin(&self) -> bool {
+        !matches!(self.orders.runtime, Runtime::Compiler | Runtime::Program)
+    }
+}
+
 /// What workers need of their host.
 #[derive(Clone, Debug)]
 pub(crate) struct Surroundings {
@@ -109,6 +117,8 @@ pub(crate) struct Particulars {
 pub(crate) struct Worker {
     // The order of the fields is the order of their end: first the process, last its scratch folder.
     process: Process,
+    /// The programs that run for it.
+    household: Household,
     /// Until it serves calls.
     line: Option<Line>,
     bells: Arc<Bells>,
@@ -148,7 +158,7 @@ impl Worker {
         surroundings: &Surroundings,
         blueprint: &Arc<Blueprint>,
         mut particulars: Particulars,
-        io: CommandIo,
+        streams: Streams,
     ) -> Result<Worker, Error> {
         let Blueprint { plugin, orders, package, identity, .. } = blueprint.as_ref();
         if let Some(namespace) = surroundings.launcher.lacks(&orders.namespaces) {
@@ -158,15 +168,15 @@ impl Worker {
         let places = surroundings.places.prepare(orders, package.as_deref(), plugin, *identity).await?;
         let logger = Logger::new(plugin, generation, orders.limits.log_rate);
         let mute = orders.runtime == Runtime::Core;
-        let ([stdin, stdout, stderr], pumps) = if mute { silence()? } else { connect(io, &logger)? };
+        let ([stdin, stdout, stderr], pumps) = if mute { silence()? } else { open(streams, &logger)? };
         let (setup, setup_far) = Channel::pair().map_err(|error| Error::launch(error.to_string()))?;
         let failed = |errno: rustix::io::Errno| Error::io("make a worker's channel", errno.into());
         let (ends, memory) = ring::create().map_err(failed)?;
         let (bells, [first, second]) =
             Bells::make().map_err(|source| Error::io("make a worker's bells", source))?;
-        let notes = match blueprint.image {
-            Image::Native => Some(crash::notes()?),
-            Image::Wasm | Image::Compiler => None,
+        let notes = match orders.runtime {
+            Runtime::Native => Some(crash::notes()?),
+            _ => None,
         };
         if let Some(notes) = &notes {
             let theirs = notes.try_clone().map_err(|source| Error::io("share a memory file", source))?;
@@ -200,6 +210,7 @@ impl Worker {
             group,
             evidence: None,
             slot: Slot::default(),
+            household: Household(Children::new(generation, orders.limits.processes)),
             notes,
         })
     }
@@ -317,6 +328,7 @@ impl Worker {
             logger: self.logger.clone(),
             record: Arc::clone(&self.record),
             slot: self.slot.clone(),
+            children: self.household.0.clone(),
             sight: self.evidence.as_ref().map(|evidence| Sight {
                 generation: self.particulars.generation,
                 evidence: Arc::clone(evidence),
@@ -398,9 +410,10 @@ impl Worker {
             line,
             logger,
             evidence,
+            household,
             ..
         } = self;
-        drop((supervisor, quota));
+        drop((household, supervisor, quota));
         let end = process.end().await;
         drop(scratch);
         let starved = group.as_ref().is_some_and(|group| group.memory_kills() > 0);
@@ -410,7 +423,7 @@ impl Worker {
         if exit.cause == (ExitCause::Violation { syscall: None }) {
             record.kernel_violation();
         }
-        if blueprint.image != Image::Compiler {
+        if blueprint.is_plugin() {
             let event = EventKind::Exited(exit.clone());
             surroundings.events.send(&blueprint.plugin, particulars.generation, event);
             surroundings.reporter.take(Remains {

@@ -10,6 +10,7 @@ use super::record::Record;
 use crate::broker::{Answer, Broker, HostCallContext};
 use crate::log::Logger;
 use crate::network::{Ask, Connector, NoConnection, Slot};
+use crate::programs::{Children, Programs, Refusal, Task};
 use crate::reentry::Chain;
 use crate::sys::watch::Watch;
 
@@ -22,6 +23,7 @@ pub(crate) struct Office {
     pub(super) logger: Logger,
     pub(super) record: Arc<Record>,
     pub(super) slot: Slot,
+    pub(super) children: Children,
     pub(crate) sight: Option<Sight>,
 }
 
@@ -46,14 +48,17 @@ impl Office {
             HostCallContext { plugin: self.plugin.clone(), generation: self.generation, name: name.clone() };
         let (record, slot) = (Arc::clone(&self.record), self.slot.clone());
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
-        let asked = match broker.connector(&name) {
-            Some((connector, ask)) => Ok((connector.clone(), ask, input)),
-            None => Err(broker.answer(context, input, self.limit, &self.logger, chain)),
+        let asked = match (broker.connector(&name), broker.programs(&name)) {
+            (Some((connector, ask)), _) => Asked::Connector(connector.clone(), ask, input),
+            (_, Some((programs, task))) => {
+                Asked::Programs(programs.clone(), task, input, self.children.clone())
+            }
+            (None, None) => Asked::Handler(broker.answer(context, input, self.limit, &self.logger, chain)),
         };
         async move {
             match asked {
                 // Large and rare: not a part of every host call's state.
-                Ok((connector, ask, wanted)) => {
+                Asked::Connector(connector, ask, wanted) => {
                     let mut answer = match ask {
                         Ask::Connect => Box::pin(hand_over(connector, wanted, slot, record)).await,
                         Ask::Resolve => Box::pin(resolve(connector, wanted, record)).await,
@@ -62,7 +67,15 @@ impl Office {
                     answer.payload.truncate(limit);
                     answer
                 }
-                Err(answering) => {
+                Asked::Programs(programs, task, input, children) => {
+                    // The first line of an answer is short.
+                    let most = limit.saturating_sub(END_SHOWN);
+                    let performed = Box::pin(programs.perform(task, input, &children, &slot, most)).await;
+                    let mut answer = of_program(performed, &record);
+                    answer.payload.truncate(limit);
+                    answer
+                }
+                Asked::Handler(answering) => {
                     let answer = answering.await;
                     if answer.status == AnswerStatus::Refused {
                         record.refused_host_call(&name);
@@ -71,6 +84,28 @@ impl Office {
                 }
             }
         }
+    }
+}
+
+/// What a host call is about.
+enum Asked<A> {
+    Connector(Connector, Ask, Vec<u8>),
+    Programs(Programs, Task, Vec<u8>, Children),
+    Handler(A),
+}
+
+/// Bytes of how a program ended, at most.
+const END_SHOWN: usize = 64;
+
+/// What a plugin is told of a program.
+fn of_program(performed: Result<Vec<u8>, Refusal>, record: &Record) -> Answer {
+    match performed {
+        Ok(payload) => Answer { status: AnswerStatus::Ok, payload },
+        Err(Refusal::NotGranted(program)) => {
+            record.refused_program(&program);
+            Answer { status: AnswerStatus::Refused, payload: Vec::new() }
+        }
+        Err(Refusal::Failed(text)) => Answer { status: AnswerStatus::Failed, payload: text.into_bytes() },
     }
 }
 

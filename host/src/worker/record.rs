@@ -145,6 +145,14 @@ impl Record {
         self.refused_by_broker(act, |adviser| adviser.listening(wanted));
     }
 
+    /// The same for a program.
+    pub(crate) fn refused_program(&self, wanted: &str) {
+        let act = || {
+            format!("program {}", escape(wanted.as_bytes().get(..ADDRESS_SHOWN).unwrap_or(wanted.as_bytes())))
+        };
+        self.refused_by_broker(act, |adviser| adviser.program(wanted));
+    }
+
     /// Tells that a worker got what the host listens with.
     pub(crate) fn listening(&self, address: SocketAddr) {
         let plugin = &self.blueprint.plugin;

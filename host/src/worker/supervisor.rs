@@ -128,6 +128,10 @@ impl Supervisor {
     fn judge(&self, notification: &Notification) -> Verdict {
         let stage = self.stage.now();
         if stage != LOADED && self.allows(notification) {
+            // What is executed is the program itself: loading ends with that.
+            if i64::from(notification.number) == libc::SYS_execveat {
+                self.stage.loaded();
+            }
             return Verdict::Continue;
         }
         if stage != CONFINING {

@@ -89,7 +89,7 @@ fn cgroups(policy: &Policy) -> impl Iterator<Item = &'static str> {
 
 fn violations(runtime: Runtime) -> &'static str {
     match runtime {
-        Runtime::Native => {
+        Runtime::Native | Runtime::Program => {
             "violations: what Landlock refuses is not seen by the host; what seccomp refuses is"
         }
         Runtime::Core | Runtime::Component => {

@@ -28,13 +28,13 @@ fn value(policy: &Policy, controller: Controller) -> u64 {
     let limits = &policy.limits;
     match controller {
         Controller::Memory => match policy.runtime {
-            Runtime::Native | Runtime::Compiler => limits.memory,
+            Runtime::Native | Runtime::Compiler | Runtime::Program => limits.memory,
             Runtime::Core | Runtime::Component | Runtime::Command => {
                 limits.memory.saturating_add(WASM_RUNTIME)
             }
         },
         // The worker itself is one.
-        Controller::Pids => 1 + u64::from(limits.processes) + u64::from(limits.threads),
+        Controller::Pids => 1 + u64::from(limits.threads),
         Controller::Cpu => u64::from(limits.cpu_share),
     }
 }

@@ -5,9 +5,10 @@ use hotcell_protocol::{Launch, Namespace, Orders, Resource, Rlimit, Runtime};
 use super::process::namespace_name;
 use super::{absent, filters, landlock, rlimits};
 use crate::error::runtime_name;
-use crate::plan::{CgroupLimit, Fact, Topic};
+use crate::plan::{CgroupLimit, Fact, Programs, Topic};
 use crate::policy::{BUILT_IN, rights};
 use crate::profile::written;
+use crate::render::word;
 use crate::seccomp::{Action, Answer, Rule, Stage, SyscallSet, syscall_number};
 use crate::units::{Share, Size};
 use crate::{Arch, Controller, Platform, Policy};
@@ -17,6 +18,7 @@ pub(super) fn write(
     platform: &Platform,
     orders: &Orders,
     cgroups: &[CgroupLimit],
+    programs: Option<&Programs>,
 ) -> Vec<Fact> {
     let mut facts = Vec::new();
     head(&mut facts, policy, platform);
@@ -39,6 +41,7 @@ pub(super) fn write(
     for (address, source) in &policy.listens {
         add(&mut facts, Topic::Listen, address.to_string(), source.clone());
     }
+    program_facts(&mut facts, policy, programs, platform.arch);
     for (name, source) in &policy.host_calls {
         add(&mut facts, Topic::HostCall, name.to_string(), source.clone());
     }
@@ -47,6 +50,24 @@ pub(super) fn write(
         add(&mut facts, Topic::Absent, line, BUILT_IN.to_owned());
     }
     facts
+}
+
+/// The programs, and in what their confinement differs from the plugin's.
+fn program_facts(facts: &mut Vec<Fact>, policy: &Policy, programs: Option<&Programs>, arch: Arch) {
+    let Some(Programs { granted, orders, .. }) = programs else { return };
+    for grant in granted {
+        add(facts, Topic::Spawn, grant.words(), grant.source.clone());
+    }
+    let mut own = Vec::new();
+    let policy = policy.of_programs();
+    landlock_facts(&mut own, &policy, orders);
+    syscalls(&mut own, &policy, arch);
+    let line = |fact: Fact| Fact {
+        topic: Topic::Spawn,
+        text: format!("its {} {}", word(fact.topic), fact.text),
+        source: fact.source,
+    };
+    facts.extend(own.into_iter().map(line));
 }
 
 fn add(facts: &mut Vec<Fact>, topic: Topic, text: impl Into<String>, source: impl Into<String>) {
@@ -167,7 +188,10 @@ fn landlock_facts(facts: &mut Vec<Fact>, policy: &Policy, orders: &Orders) {
         let text = format!("{} {} ({})", rights(file), file.path, names.join(" "));
         add(facts, Topic::Landlock, text, file.source.clone());
     }
-    if policy.files.is_empty() {
+    for (path, source) in landlock::code(policy) {
+        add(facts, Topic::Landlock, format!("execute, read {path} (execute read-file read-dir)"), source);
+    }
+    if orders.landlock.rules.is_empty() {
         add(facts, Topic::Landlock, "nothing", BUILT_IN);
     }
 }
@@ -224,7 +248,7 @@ pub(crate) fn everything_else(runtime: Runtime) -> (&'static str, Option<&'stati
     };
     let run = word(filters::run_default(runtime));
     match runtime {
-        Runtime::Native => (run, Some(run)),
+        Runtime::Native | Runtime::Program => (run, Some(run)),
         Runtime::Compiler => (run, None),
         Runtime::Core | Runtime::Component | Runtime::Command => ("fails with EPERM", Some(run)),
     }

@@ -17,13 +17,13 @@ pub(super) fn compile(policy: &Policy, platform: &Platform) -> Result<Filters, P
         // Only one program of a process can have a listener: that of the Load stage, which stays in force. What the Run
         // program allows there, the host still answers.
         let asked = match (policy.runtime, stage) {
-            (Runtime::Native, _) | (_, Stage::Load) => Action::Notify,
+            (Runtime::Native | Runtime::Program, _) | (_, Stage::Load) => Action::Notify,
             (_, Stage::Run) => Action::Allow,
         };
         make(platform.arch, &rules, default, asked)
     };
     match policy.runtime {
-        Runtime::Native => Ok(Filters::Supervised {
+        Runtime::Native | Runtime::Program => Ok(Filters::Supervised {
             filter: program(Stage::Run, Action::Notify)?,
             judge: program(Stage::Load, Action::Notify)?,
         }),
@@ -44,7 +44,7 @@ pub(super) fn compile(policy: &Policy, platform: &Platform) -> Result<Filters, P
 /// that nobody expects is an escape; a command's runtime tries things, and copes.
 pub(super) fn run_default(runtime: Runtime) -> Action {
     match runtime {
-        Runtime::Native => Action::Notify,
+        Runtime::Native | Runtime::Program => Action::Notify,
         Runtime::Core | Runtime::Component => Action::KillProcess,
         Runtime::Command | Runtime::Compiler => Action::Errno(EPERM),
     }
@@ -67,11 +67,12 @@ fn check_platform(policy: &Policy, platform: &Platform) -> Result<(), PolicyErro
             "use a kernel with CONFIG_SECCOMP_FILTER, outside a sandbox that takes seccomp(2) away",
         );
     }
-    if (policy.runtime == Runtime::Native || asks_the_host(policy)) && !platform.seccomp_listener {
+    let supervised = matches!(policy.runtime, Runtime::Native | Runtime::Program);
+    if (supervised || asks_the_host(policy)) && !platform.seccomp_listener {
         return unavailable(
             "seccomp user notification",
             (5, 5),
-            "native plugins need it, and plugins with connections; an outer sandbox that has a listener of its own takes it away",
+            "native plugins need it, and plugins with connections or programs; an outer sandbox that has a listener of its own takes it away",
         );
     }
     Ok(())
@@ -90,6 +91,7 @@ pub(crate) fn in_force(policy: &Policy, stage: Stage) -> impl Iterator<Item = &S
         let granted = |granted: Granted| match granted {
             Granted::Network => !policy.connects.is_empty() || !policy.listens.is_empty(),
             Granted::Listen => !policy.listens.is_empty(),
+            Granted::Spawn => !policy.programs.is_empty(),
             _ => policy.files.iter().any(|file| granted.is_given(file.access, file.create, file.delete)),
         };
         in_stage && set.runtimes.contains(&policy.runtime) && set.when.is_none_or(granted)

@@ -2,7 +2,8 @@
 
 use hotcell_protocol::{FileAccess, FileOrder, Landlock, PathRule, Place, Runtime};
 
-use crate::policy::FileGrant;
+use crate::names::GrantPath;
+use crate::policy::{FileGrant, ProgramGrant};
 use crate::{Platform, Policy, PolicyError};
 
 /// The newest Landlock ABI that plans are made for; on a newer kernel they are the same.
@@ -12,7 +13,8 @@ pub(crate) const LANDLOCK_ABI_MAX: u32 = 7;
 pub(crate) const KERNELS: [(u32, u32); 7] = [(5, 13), (5, 19), (6, 2), (6, 7), (6, 10), (6, 12), (6, 15)];
 
 /// `LANDLOCK_ACCESS_FS_*` and the ABI that brought it.
-pub(super) const RIGHTS: [(&str, u64, u32); 9] = [
+pub(super) const RIGHTS: [(&str, u64, u32); 10] = [
+    ("execute", 1 << 0, 1),
     ("write-file", 1 << 1, 1),
     ("read-file", 1 << 2, 1),
     ("read-dir", 1 << 3, 1),
@@ -38,12 +40,30 @@ pub(super) fn compile(policy: &Policy, platform: &Platform) -> Result<Landlock, 
     }
     refuse_read_only_inside_writable(policy)?;
     let abi = platform.landlock_abi.min(LANDLOCK_ABI_MAX);
-    let rules = policy.files.iter().map(|file| PathRule {
-        place: file.path.place(),
-        path: file.path.path().to_owned(),
-        access: access(file, abi),
-    });
-    Ok(Landlock { abi, rules: rules.collect() })
+    let rule =
+        |path: &GrantPath, access| PathRule { place: path.place(), path: path.path().to_owned(), access };
+    let files = policy.files.iter().map(|file| rule(&file.path, access(file, abi)));
+    let code = code(policy).map(|(path, _)| rule(path, CODE));
+    Ok(Landlock { abi, rules: files.chain(code).collect() })
+}
+
+/// To execute, read and list.
+const CODE: u64 = 1 | 1 << 2 | 1 << 3;
+
+/// Where the code of programs is that no plugin file grant covers, and where each comes from. The program itself is executed
+/// from a sealed copy; what it is made of beside is opened by the kernel (its loader) and by the loader.
+pub(super) fn code(policy: &Policy) -> impl Iterator<Item = (&GrantPath, &str)> {
+    let of_programs: &[ProgramGrant] = match policy.runtime {
+        Runtime::Program => &policy.programs,
+        _ => &[],
+    };
+    let all =
+        of_programs.iter().flat_map(|grant| grant.code.iter().map(move |path| (path, grant.source.as_str())));
+    let first = |index: usize, path: &GrantPath| {
+        let earlier = of_programs.iter().flat_map(|grant| &grant.code).take(index);
+        !earlier.into_iter().any(|other| other == path)
+    };
+    all.enumerate().filter(move |(index, (path, _))| first(*index, path)).map(|(_, found)| found)
 }
 
 fn written_abi(abi: u32) -> String {
@@ -112,9 +132,10 @@ pub(super) fn guest_files(policy: &Policy) -> Result<Vec<FileOrder>, PolicyError
     }
 }
 
-/// Where a native plugin's relative paths are.
+/// Where the relative paths of a native plugin or a program are.
 pub(super) fn working_folder(policy: &Policy) -> Option<(Place, String)> {
-    let root = policy.files.iter().find(|file| file.is_root && policy.runtime == Runtime::Native)?;
+    let has_one = matches!(policy.runtime, Runtime::Native | Runtime::Program);
+    let root = policy.files.iter().find(|file| file.is_root && has_one)?;
     Some((root.path.place(), root.path.path().to_owned()))
 }
 

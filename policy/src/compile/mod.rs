@@ -17,7 +17,7 @@ pub(crate) use filters::in_force;
 pub(crate) use landlock::{KERNELS, LANDLOCK_ABI_MAX, abi_for};
 pub(crate) use process::namespace_name;
 
-use crate::plan::Plan;
+use crate::plan::{Plan, Programs};
 use crate::{Platform, Policy, PolicyError, Profile};
 
 /// Compiles a policy for a platform.
@@ -26,11 +26,20 @@ use crate::{Platform, Policy, PolicyError, Profile};
 /// The platform lacks a layer, the kernel cannot express the policy, or the profile asks for what is not built.
 pub fn compile(policy: &Policy, platform: &Platform) -> Result<Plan, PolicyError> {
     refuse_unbuilt(policy)?;
+    let cgroups = cgroups::compile(policy, platform)?;
+    let orders = orders(policy, platform)?;
+    let programs = programs(policy, platform)?;
+    let facts = facts::write(policy, platform, &orders, &cgroups, programs.as_deref());
+    let connects = policy.connects.iter().map(|(grant, _)| grant.clone()).collect();
+    let listens = policy.listens.iter().map(|(address, _)| *address).collect();
+    Ok(Plan { orders, cgroups, connects, listens, programs, platform: platform.clone(), facts })
+}
+
+fn orders(policy: &Policy, platform: &Platform) -> Result<Orders, PolicyError> {
     let landlock = landlock::compile(policy, platform)?;
     let namespaces = process::namespaces(policy, platform)?;
-    let cgroups = cgroups::compile(policy, platform)?;
-    let compiled = filters::compile(policy, platform)?;
-    let orders = Orders {
+    let filters = filters::compile(policy, platform)?;
+    Ok(Orders {
         runtime: policy.runtime,
         launch: policy.launch.0,
         limits: policy.limits.clone(),
@@ -39,15 +48,21 @@ pub fn compile(policy: &Policy, platform: &Platform) -> Result<Plan, PolicyError
         distinct_uid: platform.root,
         dumpable: !platform.root,
         landlock,
-        filters: compiled,
+        filters,
         files: landlock::guest_files(policy)?,
         folder: landlock::working_folder(policy),
         host_calls: policy.host_calls.iter().map(|(name, _)| name.to_string()).collect(),
-    };
-    let facts = facts::write(policy, platform, &orders, &cgroups);
-    let connects = policy.connects.iter().map(|(grant, _)| grant.clone()).collect();
-    let listens = policy.listens.iter().map(|(address, _)| *address).collect();
-    Ok(Plan { orders, cgroups, connects, listens, platform: platform.clone(), facts })
+    })
+}
+
+/// How the programs that the host runs for this plugin are confined; `None` if it runs none.
+fn programs(policy: &Policy, platform: &Platform) -> Result<Option<Box<Programs>>, PolicyError> {
+    if policy.programs.is_empty() {
+        return Ok(None);
+    }
+    let own = policy.of_programs();
+    let (orders, cgroups) = (orders(&own, platform)?, cgroups::compile(&own, platform)?);
+    Ok(Some(Box::new(Programs { granted: policy.programs.clone(), orders, cgroups })))
 }
 
 /// The plan of hotcell's own compiler, which no manifest and no profile of a user can change.
@@ -65,16 +80,12 @@ pub fn compiler_plan(platform: &Platform) -> Result<Plan, PolicyError> {
 }
 
 fn refuse_unbuilt(policy: &Policy) -> Result<(), PolicyError> {
-    for (key, value) in [("processes", policy.limits.processes), ("threads", policy.limits.threads)] {
-        if value > 0 {
-            return Err(PolicyError::NotBuilt {
-                key: format!("limits.{key}"),
-                place: format!("profile {}", policy.limits_source),
-                advice: format!(
-                    "write `{key} = 0`: a worker has one thread until all of its descendants can be killed"
-                ),
-            });
-        }
+    if policy.limits.threads == 0 {
+        return Ok(());
     }
-    Ok(())
+    Err(PolicyError::NotBuilt {
+        key: "limits.threads".to_owned(),
+        place: format!("profile {}", policy.limits_source),
+        advice: "write `threads = 0`: a worker has one thread".to_owned(),
+    })
 }

@@ -43,9 +43,9 @@ pub(super) fn compile(policy: &Policy, platform: &Platform) -> Vec<(Rlimit, Sour
         (Resource::RtPrio, 0, None),
         (Resource::SigPending, PENDING_SIGNALS, None),
     ]);
-    // The count is per uid: it would hold the user's other processes against the plugin.
-    if platform.root {
-        rlimits.push((Resource::NProc, u64::from(limits.processes), Some("processes")));
+    // The count is per uid: it would hold the user's other processes against the plugin, and execve(2) looks at it, too.
+    if platform.root && policy.runtime != Runtime::Program {
+        rlimits.push((Resource::NProc, 0, None));
     }
     rlimits.into_iter().map(|(resource, value, source)| (Rlimit { resource, value }, source)).collect()
 }
@@ -53,7 +53,7 @@ pub(super) fn compile(policy: &Policy, platform: &Platform) -> Vec<(Rlimit, Sour
 fn memory(policy: &Policy) -> Vec<(Resource, u64, Source)> {
     let memory = policy.limits.memory;
     let (address_space, data) = match policy.runtime {
-        Runtime::Native | Runtime::Compiler => (memory, memory),
+        Runtime::Native | Runtime::Compiler | Runtime::Program => (memory, memory),
         Runtime::Core | Runtime::Component | Runtime::Command => {
             (memory.saturating_add(WASM_RESERVATION), memory.saturating_add(WASM_RUNTIME))
         }

@@ -280,6 +280,11 @@ impl Manifest {
         self.requests.listens.iter().map(|address| address.value)
     }
 
+    /// The programs that are asked for.
+    pub fn programs(&self) -> impl Iterator<Item = &GrantPath> {
+        self.requests.programs.iter().map(|program| &program.value)
+    }
+
     /// The paths that are asked for to write to.
     pub fn write_paths(&self) -> impl Iterator<Item = &GrantPath> {
         self.requests.write_paths.iter().map(|path| &path.value)

@@ -28,6 +28,9 @@ pub(crate) struct Requests {
     pub(crate) host_calls: Vec<Located<HostCallName>>,
     pub(crate) connects: Vec<Located<HostPort>>,
     pub(crate) listens: Vec<Located<ListenAddress>>,
+    pub(crate) programs: Vec<Located<GrantPath>>,
+    /// At a time.
+    pub(crate) max_processes: Option<Located<u32>>,
 }
 
 /// Most host calls of one manifest. With the bounds of paths and configuration, it keeps a worker's first message, which
@@ -36,6 +39,9 @@ const HOST_CALLS_MAX: usize = 128;
 
 /// Most addresses of one list.
 const ADDRESSES_MAX: usize = 64;
+
+/// Most programs of one manifest.
+const PROGRAMS_MAX: usize = 16;
 
 /// Most paths of one manifest: a short one takes more in the message than its bytes.
 const PATHS_MAX: usize = 128;
@@ -70,31 +76,40 @@ pub(super) fn read(field: &Field<'_>, reading: &mut Reading) -> Result<Requests,
             requests.listens = located(&addresses, ADDRESSES_MAX, error)?;
         }
     }
-    read_process_and_storage(&fields, reading)?;
-    Ok(requests)
-}
-
-fn read_process_and_storage(
-    fields: &crate::input::Fields<'_>,
-    reading: &mut Reading,
-) -> Result<(), ParseError> {
     if let Some(process) = fields.optional("process") {
-        let process = table(&process)?;
-        if let Some(spawn) = process.optional("spawn") {
-            spawn.distinct::<GrantPath>()?;
-            reading.asks_for(&spawn);
-        }
-        if let Some(count) = process.optional("max_processes")
-            && count.integer(0..=1024)? > 0
-        {
-            reading.asks_for(&count);
-        }
+        read_process(&process, &mut requests)?;
     }
     if let Some(storage) = fields.optional("storage")
         && let Some(quota) = table(&storage)?.optional("quota")
         && size(&quota)? > 0
     {
         reading.asks_for(&quota);
+    }
+    Ok(requests)
+}
+
+fn read_process(field: &Field<'_>, requests: &mut Requests) -> Result<(), ParseError> {
+    let process = table(field)?;
+    if let Some(programs) = process.optional("spawn") {
+        let error = || programs.error(format!("more than {PROGRAMS_MAX} programs"));
+        requests.programs = located(&programs, PROGRAMS_MAX, error)?;
+        let own = [Place::Data, Place::Scratch];
+        let item = requests.programs.iter().position(|program| own.contains(&program.value.place()));
+        if let Some(item) = item.and_then(|index| programs.items().ok()?.into_iter().nth(index)) {
+            return Err(item
+                .error("what a plugin can write, it cannot have run")
+                .with_help("ship the program in the package (`${plugin}`)"));
+        }
+    }
+    if let Some(count) = process.optional("max_processes") {
+        let value = count.integer32(0..=1024)?;
+        if value > 0 && requests.programs.is_empty() {
+            let message = "`max_processes` asks for processes, and there are no programs in `spawn`";
+            return Err(count
+                .error(message)
+                .with_help("name the programs; a plugin makes no process of its own"));
+        }
+        requests.max_processes = Some(Located { value, line: count.line() });
     }
     Ok(())
 }

@@ -40,6 +40,7 @@ pub struct Profile {
     pub(crate) host_calls: Vec<HostCallRule>,
     pub(crate) connects: Vec<ConnectRule>,
     pub(crate) listens: Vec<ListenRule>,
+    pub(crate) spawns: Vec<SpawnRule>,
 }
 
 /// From which severity on a finding of an audit refuses a load.
@@ -96,12 +97,25 @@ pub(crate) struct ListenRule {
     pub(crate) reasons: Reasons,
 }
 
+/// A `[[spawn]]` grant.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SpawnRule {
+    pub(crate) program: GrantPath,
+    /// What it is made of beside its own file: its loader, its libraries.
+    pub(crate) code: Vec<GrantPath>,
+    pub(crate) source: String,
+    pub(crate) reasons: Reasons,
+}
+
+/// The syscall sets of programs that the host runs: before they run, and for ever.
+pub(crate) const PROGRAM_SETS: [&str; 2] = ["program-load", "programs"];
+
 /// The syscall set by which plugins of this kind use connections; `None` for those that have none.
 pub(crate) fn connection_set(runtime: Runtime) -> Option<&'static str> {
     match runtime {
         Runtime::Native => Some("connections"),
         Runtime::Component | Runtime::Command => Some("wasi-connections"),
-        Runtime::Core | Runtime::Compiler => None,
+        Runtime::Core | Runtime::Compiler | Runtime::Program => None,
     }
 }
 
@@ -110,7 +124,7 @@ pub(crate) fn listening_set(runtime: Runtime) -> Option<&'static str> {
     match runtime {
         Runtime::Native => Some("listeners"),
         Runtime::Component | Runtime::Command => Some("wasi-listeners"),
-        Runtime::Core | Runtime::Compiler => None,
+        Runtime::Core | Runtime::Compiler | Runtime::Program => None,
     }
 }
 
@@ -129,6 +143,7 @@ impl Profile {
         match granted {
             Granted::Network => !self.connects.is_empty() || !self.listens.is_empty(),
             Granted::Listen => !self.listens.is_empty(),
+            Granted::Spawn => !self.spawns.is_empty(),
             _ => self.files.iter().any(|file| granted.is_given(file.access, file.create, file.delete)),
         }
     }

@@ -1,10 +1,10 @@
 //! Reads a profile.
 
-use hotcell_protocol::{FileAccess, Launch, Namespace, Runtime};
+use hotcell_protocol::{FileAccess, Launch, Namespace, Place, Runtime};
 
 use super::{
-    AuditLimit, ConnectRule, FileRule, HostCallRule, ListenRule, Profile, Reasons, connection_set, limits,
-    listening_set, shipped,
+    AuditLimit, ConnectRule, FileRule, HostCallRule, ListenRule, PROGRAM_SETS, Profile, Reasons, SpawnRule,
+    connection_set, limits, listening_set, shipped,
 };
 use crate::Controller;
 use crate::error::runtime_name;
@@ -14,7 +14,7 @@ use crate::policy::no_connections;
 use crate::seccomp::{Granted, SyscallSet};
 
 /// The keys of a profile.
-pub(crate) const KEYS: [&str; 16] = [
+pub(crate) const KEYS: [&str; 17] = [
     "schema",
     "summary",
     "runtime",
@@ -31,10 +31,11 @@ pub(crate) const KEYS: [&str; 16] = [
     "host-call",
     "connect",
     "listen",
+    "spawn",
 ];
 
 /// Grants of the design that no worker can be given yet.
-pub(super) const UNBUILT: [&str; 3] = ["spawn", "storage", "enforcement"];
+pub(super) const UNBUILT: [&str; 2] = ["storage", "enforcement"];
 
 /// The first Landlock ABI that governs truncation: before it, a granted read empties a file.
 pub(crate) const LANDLOCK_FOR_FILES: u32 = 3;
@@ -118,6 +119,7 @@ fn fresh(
         host_calls: Vec::new(),
         connects: Vec::new(),
         listens: Vec::new(),
+        spawns: Vec::new(),
     })
 }
 
@@ -226,15 +228,24 @@ fn add_grants(fields: &Fields<'_>, profile: &mut Profile) -> Result<(), ParseErr
         }
         profile.listens.push(rule);
     }
+    for spawn in grants(fields, "spawn")? {
+        let rule = spawn_rule(&spawn, &source)?;
+        if profile.spawns.iter().any(|known| known.program == rule.program) {
+            return Err(spawn.error(format!("`{}` is granted twice", rule.program)));
+        }
+        profile.spawns.push(rule);
+    }
     Ok(())
 }
 
 fn syscall_set(field: &Field<'_>, runtimes: &[Runtime]) -> Result<SyscallSet, ParseError> {
     let set = SyscallSet::shipped(field.choice(&SyscallSet::names().map(|name| (name, name)))?)?;
-    if runtimes.iter().any(|runtime| set.runtimes.contains(runtime)) {
+    let for_programs = set.runtimes == [Runtime::Program];
+    if for_programs || runtimes.iter().any(|runtime| set.runtimes.contains(runtime)) {
         return Ok(set);
     }
-    let words: Vec<_> = set.runtimes.iter().map(|runtime| runtime_name(*runtime)).collect();
+    let of_plugins = set.runtimes.iter().filter(|runtime| **runtime != Runtime::Program);
+    let words: Vec<_> = of_plugins.map(|runtime| runtime_name(*runtime)).collect();
     let message =
         format!("the set `{}` is for {}, and the profile is for none of these", set.name, words.join(", "));
     Err(field.error(message).with_help("remove it"))
@@ -313,6 +324,34 @@ fn listen_rule(field: &Field<'_>, source: &str) -> Result<ListenRule, ParseError
     Ok(ListenRule { address, source: source.to_owned(), reasons })
 }
 
+fn spawn_rule(field: &Field<'_>, source: &str) -> Result<SpawnRule, ParseError> {
+    let fields = field.table(&["program", "code", "why", "risk"])?;
+    let file = fields.required("program")?;
+    let program: GrantPath = file.parsed()?;
+    let code = match fields.optional("code") {
+        Some(code) => distinct(&code, |item| item.parsed::<GrantPath>())?,
+        None => Vec::new(),
+    };
+    let reasons = reasons(field, &fields)?;
+    if !matches!(program.place(), Place::Plugin | Place::Root) || program.path().is_empty() {
+        let message = "a program is a file of the package (`${plugin}/...`) or of the system (`/...`)";
+        return Err(file.error(message).with_help("what a plugin can write, it cannot have run"));
+    }
+    if let Some(wrong) = code.iter().find(|path| path.is_unreasonable_code()) {
+        let message = format!("`{wrong}` is no place of code");
+        return Err(fields
+            .required("code")?
+            .error(message)
+            .with_help("name the program's loader and the folders of its libraries"));
+    }
+    if reasons.risk.is_none() {
+        return Err(file
+            .error("to run a program is a dangerous grant, and has no `risk`")
+            .with_help("add `risk = \"...\"`: what a hostile plugin could do with it"));
+    }
+    Ok(SpawnRule { program, code, source: source.to_owned(), reasons })
+}
+
 fn reasons(grant: &Field<'_>, fields: &Fields<'_>) -> Result<Reasons, ParseError> {
     let why = fields.required("why")?.text(WHY_MAX)?.to_owned();
     let risk = fields.optional("risk").map(|risk| risk.text(WHY_MAX)).transpose()?;
@@ -322,6 +361,7 @@ fn reasons(grant: &Field<'_>, fields: &Fields<'_>) -> Result<Reasons, ParseError
 /// What can only be said of the whole profile.
 fn check(fields: &Fields<'_>, profile: &Profile) -> Result<(), ParseError> {
     check_network(fields, profile)?;
+    check_programs(fields, profile)?;
     let Some(first) = grants(fields, "file")?.into_iter().next() else { return Ok(()) };
     if let Some(runtime) =
         profile.runtimes.iter().find(|runtime| !matches!(runtime, Runtime::Native | Runtime::Command))
@@ -372,6 +412,18 @@ fn check_network(fields: &Fields<'_>, profile: &Profile) -> Result<(), ParseErro
     Ok(())
 }
 
+fn check_programs(fields: &Fields<'_>, profile: &Profile) -> Result<(), ParseError> {
+    let Some(first) = grants(fields, "spawn")?.into_iter().next() else { return Ok(()) };
+    if profile.limits.processes == 0 {
+        let message = "the profile grants programs, and its limit `processes` lets none run";
+        return Err(first.error(message).with_help("`processes` is how many run at a time"));
+    }
+    let missing = PROGRAM_SETS.iter().find(|set| !profile.sets.iter().any(|known| known.name == **set));
+    let Some(set) = missing else { return Ok(()) };
+    let message = "the profile grants programs, and names no syscall set for them";
+    Err(first.error(message).with_help(format!("add `{set}` to `syscalls`")))
+}
+
 /// The syscall set that a kind of plugin needs for something; `None` for kinds that cannot do it.
 type SetFor = fn(Runtime) -> Option<&'static str>;
 
@@ -385,9 +437,10 @@ mod tests {
     fn the_documentation_names_every_key_limit_and_set() {
         let document = include_str!("../../../docs/profile.md");
         let names = KEYS.iter().chain(&UNBUILT).chain(&LIMITS).copied().chain(SyscallSet::names());
-        for name in
-            names.chain(["path", "access", "create", "delete", "name", "address", "private", "why", "risk"])
-        {
+        for name in names.chain([
+            "path", "access", "create", "delete", "name", "address", "private", "program", "code", "why",
+            "risk",
+        ]) {
             assert!(document.contains(&format!("`{name}`")), "docs/profile.md does not mention `{name}`");
         }
     }

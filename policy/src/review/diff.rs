@@ -9,12 +9,13 @@ use super::calls::{Asking, Rules, Source, allowing, answering, terms_of, written
 use super::inclusion::{Call, outside};
 use crate::compile::{namespace_name, rule_text};
 use crate::error::runtime_name;
-use crate::policy::{ConnectGrant, FileGrant, rights};
+use crate::policy::{ConnectGrant, FileGrant, ProgramGrant, rights};
 use crate::profile::{
-    AuditLimit, ConnectRule, FileRule, HostCallRule, ListenRule, Profile, Reasons, written as written_limits,
+    AuditLimit, ConnectRule, FileRule, HostCallRule, ListenRule, Profile, Reasons, SpawnRule,
+    written as written_limits,
 };
 use crate::seccomp::Stage;
-use crate::{Controller, Policy};
+use crate::{Controller, GrantPath, Policy};
 
 /// Whether a difference gives a plugin more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,6 +126,7 @@ fn between(old: &Profile, new: &Profile, was: &Policy, is: &Policy) -> Vec<Diffe
     all.extend(host_calls(&old.host_calls, &new.host_calls));
     all.extend(connects(&old.connects, &new.connects));
     all.extend(listens(&old.listens, &new.listens));
+    all.extend(spawns(&old.spawns, &new.spawns));
     all.extend(syscalls(was, is));
     all
 }
@@ -341,6 +343,40 @@ fn listens(was: &[ListenRule], is: &[ListenRule]) -> Vec<Difference> {
     let gone = was.iter().filter(|rule| find(is, rule).is_none());
     all.extend(
         gone.map(|rule| Difference::new(Mark::Narrows, "listen", format!("{} (no longer)", rule.address))),
+    );
+    all
+}
+
+fn spawns(was: &[SpawnRule], is: &[SpawnRule]) -> Vec<Difference> {
+    let find = |rules: &'_ [SpawnRule], rule: &SpawnRule| {
+        rules.iter().find(|other| other.program == rule.program).cloned()
+    };
+    let words = |rule: &SpawnRule| ProgramGrant::of_rule(rule).words();
+    let less = |rule: &SpawnRule, other: &SpawnRule| {
+        let covered = |path: &GrantPath| other.code.iter().any(|wider| wider.covers(path));
+        rule.code.iter().all(covered)
+    };
+    let mut all = Vec::new();
+    for rule in is {
+        let before = find(was, rule);
+        match &before {
+            None => all.push(Difference::new(Mark::Widens, "spawn", words(rule))),
+            Some(before) if before.code == rule.code => {}
+            Some(before) => {
+                let mark = if less(rule, before) { Mark::Narrows } else { Mark::Widens };
+                all.push(Difference::new(
+                    mark,
+                    "spawn",
+                    format!("{} (before: {})", words(rule), words(before)),
+                ));
+            }
+        }
+        let before = before.map(|before| before.reasons);
+        all.extend(reasons("spawn", rule.program.to_string(), before.as_ref(), &rule.reasons));
+    }
+    let gone = was.iter().filter(|rule| find(is, rule).is_none());
+    all.extend(
+        gone.map(|rule| Difference::new(Mark::Narrows, "spawn", format!("{} (no longer)", rule.program))),
     );
     all
 }

@@ -11,9 +11,10 @@ use crate::compile::{everything_else, rule_text};
 use crate::error::runtime_name;
 use crate::names::{GrantPath, HostCallName, HostPort, ListenAddress};
 use crate::policy::{
-    ConnectGrant, FileGrant, connect_line, grant_line, listen_grant, listen_line, no_connections, rights,
+    ConnectGrant, FileGrant, ProgramGrant, connect_line, grant_line, listen_grant, listen_line,
+    no_connections, rights, spawn_line,
 };
-use crate::profile::{LANDLOCK_FOR_FILES, Profile, Reasons, connection_set, listening_set};
+use crate::profile::{LANDLOCK_FOR_FILES, PROGRAM_SETS, Profile, Reasons, connection_set, listening_set};
 use crate::seccomp::{Answer, Granted, Rule, Stage, SyscallSet, is_syscall};
 use crate::{Policy, PolicyError};
 
@@ -40,6 +41,8 @@ pub enum Question {
     Connect(HostPort),
     /// Connections from others.
     Listen(ListenAddress),
+    /// A program that the host runs for the plugin.
+    Program(GrantPath),
 }
 
 /// The value of an argument.
@@ -206,6 +209,7 @@ pub fn explain(
         Question::HostCall(name) => Ok(host_call(profile, runtime, name)),
         Question::Connect(address) => Ok(connect(profile, runtime, address)),
         Question::Listen(address) => Ok(listen(profile, runtime, *address)),
+        Question::Program(program) => Ok(spawn(profile, runtime, program)),
     }
 }
 
@@ -227,7 +231,11 @@ pub fn grants(profile: &Profile) -> Vec<Ground> {
     });
     let listens =
         profile.listens.iter().map(|rule| Ground::granted(format!("listen {}", rule.address), &rule.reasons));
-    files.chain(calls).chain(connects).chain(listens).chain(sets).collect()
+    let spawns = profile
+        .spawns
+        .iter()
+        .map(|rule| Ground::granted(format!("spawn {}", ProgramGrant::of_rule(rule).words()), &rule.reasons));
+    files.chain(calls).chain(connects).chain(listens).chain(spawns).chain(sets).collect()
 }
 
 /// One line: the grant, why, and at what risk.
@@ -339,6 +347,7 @@ fn rule_ground(name: &str, set: &SyscallSet, rule: &Rule) -> Ground {
         None => String::new(),
         Some(Granted::Network) => ", where a plugin may connect or listen".to_owned(),
         Some(Granted::Listen) => ", where a plugin may listen".to_owned(),
+        Some(Granted::Spawn) => ", for programs that the host runs".to_owned(),
         Some(granted) => format!(", where a plugin may {granted} files"),
     };
     let told = if matches!(rule.answer, Answer::Errno(..)) { ", and nobody is told" } else { "" };
@@ -419,6 +428,7 @@ fn key_for(granted: Granted) -> &'static str {
         Granted::Delete => "`[[file]]` with `access = \"write\"` and `delete = true`",
         Granted::Network => "`[[connect]]` or `[[listen]]`",
         Granted::Listen => "`[[listen]]`",
+        Granted::Spawn => "`[[spawn]]`",
     }
 }
 
@@ -445,7 +455,7 @@ fn path_access(profile: &Profile, runtime: Runtime, path: &GrantPath, access: Ac
     }
     let advice = match runtime {
         Runtime::Native | Runtime::Command => file_advice(profile, &wanted, access),
-        Runtime::Core | Runtime::Component | Runtime::Compiler => {
+        Runtime::Core | Runtime::Component | Runtime::Compiler | Runtime::Program => {
             let runtime = runtime_name(runtime);
             vec![format!("nothing can: a {runtime} plugin has no files; `native` and `command` have")]
         }
@@ -460,10 +470,10 @@ fn file_refusal(runtime: Runtime, in_force: bool) -> &'static str {
         (Runtime::Core | Runtime::Component | Runtime::Compiler, _) => {
             "the guest has no way to ask for a file, and Landlock refuses every path"
         }
-        (Runtime::Native, true) => {
+        (Runtime::Native | Runtime::Program, true) => {
             "no grant covers it: Landlock refuses it with EACCES, and the host does not see it"
         }
-        (Runtime::Native, false) => {
+        (Runtime::Native | Runtime::Program, false) => {
             "no file is granted so, and no set for it is in force: it fails with EPERM, and the host records it"
         }
         (Runtime::Command, true) => {
@@ -529,6 +539,25 @@ fn listen(profile: &Profile, runtime: Runtime, address: ListenAddress) -> Explan
     }
     let sets = [connection_set(runtime), listening_set(runtime)];
     refused_network(profile, runtime, listen_line(address), &sets)
+}
+
+fn spawn(profile: &Profile, runtime: Runtime, program: &GrantPath) -> Explanation {
+    if let Some(rule) = profile.spawns.iter().find(|rule| rule.program == *program) {
+        let grant = ProgramGrant::of_rule(rule);
+        let text = format!("by {}: the host runs {}", grant.source, grant.words());
+        return always(runtime, Verdict::Allowed, vec![Ground::granted(text, &rule.reasons)], Vec::new());
+    }
+    let missing = PROGRAM_SETS
+        .iter()
+        .filter(|set| !profile.sets.iter().any(|known| known.name == **set))
+        .map(|set| format!("name the set `{set}` in `syscalls`"));
+    let count = (profile.limits.processes == 0).then(|| "write how many in `processes`".to_owned());
+    let advice = match runtime {
+        Runtime::Command => "nothing can: a command has no host calls".to_owned(),
+        _ => [spawn_line(program)].into_iter().chain(missing).chain(count).collect::<Vec<_>>().join(", and "),
+    };
+    let ground = Ground::new("no grant names it: the host refuses, and the worker can make no process");
+    always(runtime, Verdict::Refused, vec![ground], vec![advice])
 }
 
 /// The answer for an address that no grant names; `line` would, with these sets.

@@ -109,6 +109,9 @@ impl Lint<'_> {
         for rule in profile.listens.iter().filter(|rule| rule.source == profile.name()) {
             self.dangerous(&format!("listening at `{}`", rule.address), &rule.reasons);
         }
+        for rule in profile.spawns.iter().filter(|rule| rule.source == profile.name()) {
+            self.dangerous(&format!("program `{}`", rule.program), &rule.reasons);
+        }
     }
 
     fn place(&self, source: &str, line: usize) -> String {
@@ -131,7 +134,8 @@ impl Lint<'_> {
         let calls = profile.host_calls.iter().map(|rule| (&rule.source, &rule.reasons));
         let connects = profile.connects.iter().map(|rule| (&rule.source, &rule.reasons));
         let listens = profile.listens.iter().map(|rule| (&rule.source, &rule.reasons));
-        let all = files.chain(calls).chain(connects).chain(listens);
+        let spawns = profile.spawns.iter().map(|rule| (&rule.source, &rule.reasons));
+        let all = files.chain(calls).chain(connects).chain(listens).chain(spawns);
         for (_, reasons) in all.filter(|(source, _)| *source == profile.name()) {
             for (key, text) in [("why", Some(&reasons.why)), ("risk", reasons.risk.as_ref())] {
                 if text.is_some_and(|text| text.split_whitespace().count() < WORDS_MIN) {
@@ -161,6 +165,7 @@ impl Lint<'_> {
                 let what = match when {
                     Granted::Network => "no connection and no listening is granted".to_owned(),
                     Granted::Listen => "no listening is granted".to_owned(),
+                    Granted::Spawn => "no program is granted".to_owned(),
                     file => format!("no file is granted to {file}"),
                 };
                 let message = format!("the set `{}` is never in force: {what}", set.name);
@@ -199,11 +204,13 @@ impl Lint<'_> {
                 self.warn(self.lines.limit(key), "useless-limit", format!("`{key}` is 0: {why}"));
             }
         }
-        for (key, value) in [("processes", processes), ("threads", threads)] {
-            if value > 0 {
-                let message = format!("`{key}` above 0 is not built yet: every plan is refused");
-                self.warn(self.lines.limit(key), "not-built", message);
-            }
+        if processes > 0 && self.profile.spawns.is_empty() {
+            let message = format!("`processes` is {processes}, and no program is granted");
+            self.warn(self.lines.limit("processes"), "useless-limit", message);
+        }
+        if threads > 0 {
+            let message = "`threads` above 0 is not built yet: every plan is refused";
+            self.warn(self.lines.limit("threads"), "not-built", message);
         }
     }
 
@@ -282,6 +289,7 @@ fn needed(runtime: Runtime) -> &'static [&'static str] {
         Runtime::Core | Runtime::Component => &["worker-channel", "compute", "wasm-load", "seal"],
         Runtime::Command => &["worker-channel", "compute", "wasm-load", "seal", "wasi-run"],
         Runtime::Compiler => &["worker-channel", "compute", "compiler"],
+        Runtime::Program => &["worker-channel", "compute", "program-load", "programs"],
     }
 }
 

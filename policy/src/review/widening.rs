@@ -25,6 +25,11 @@ pub fn widened(old: &Plan, new: &Plan) -> Vec<String> {
     lines.extend(connects.map(|connect| format!("connection to {}", connect.address)));
     let listens = new.listens.iter().filter(|address| !old.listens.contains(address));
     lines.extend(listens.map(|address| format!("listening at {address}")));
+    let programs =
+        |plan: &Plan| plan.programs.as_ref().map_or(Vec::new(), |programs| programs.granted.clone());
+    let before_programs = programs(old);
+    let more = programs(new).into_iter().filter(|grant| !before_programs.contains(grant));
+    lines.extend(more.map(|grant| format!("program {}", grant.words())));
     let paths =
         after.landlock.rules.iter().filter(|rule| rule.access & !allowed(rule, &before.landlock.rules) != 0);
     lines.extend(

@@ -27,11 +27,20 @@ pub(crate) enum Granted {
     /// Connecting somewhere, or listening.
     Network,
     Listen,
+    /// Running programs.
+    Spawn,
 }
 
 impl Granted {
-    const ALL: [Granted; 6] =
-        [Granted::Read, Granted::Write, Granted::Create, Granted::Delete, Granted::Network, Granted::Listen];
+    const ALL: [Granted; 7] = [
+        Granted::Read,
+        Granted::Write,
+        Granted::Create,
+        Granted::Delete,
+        Granted::Network,
+        Granted::Listen,
+        Granted::Spawn,
+    ];
 
     /// Those of files.
     pub(crate) const FILES: [Granted; 4] = [Granted::Read, Granted::Write, Granted::Create, Granted::Delete];
@@ -43,7 +52,7 @@ impl Granted {
             Granted::Write => access == FileAccess::Write,
             Granted::Create => create,
             Granted::Delete => delete,
-            Granted::Network | Granted::Listen => false,
+            Granted::Network | Granted::Listen | Granted::Spawn => false,
         }
     }
 
@@ -52,6 +61,7 @@ impl Granted {
         match self {
             Granted::Network => "where a connection or listening is granted".to_owned(),
             Granted::Listen => "where listening is granted".to_owned(),
+            Granted::Spawn => "for programs that the host runs".to_owned(),
             file => format!("where a file is granted so: {file}"),
         }
     }
@@ -64,6 +74,7 @@ impl Granted {
             Granted::Delete => "delete",
             Granted::Network => "network",
             Granted::Listen => "listen",
+            Granted::Spawn => "spawn",
         }
     }
 }
@@ -128,7 +139,7 @@ pub(crate) enum Wanted {
     SelfPid,
 }
 
-const SHIPPED: [(&str, &str); 15] = [
+const SHIPPED: [(&str, &str); 18] = [
     ("compiler", include_str!("../../../sandbox-profiles/syscalls/compiler.toml")),
     ("compute", include_str!("../../../sandbox-profiles/syscalls/compute.toml")),
     ("connections", include_str!("../../../sandbox-profiles/syscalls/connections.toml")),
@@ -138,6 +149,9 @@ const SHIPPED: [(&str, &str); 15] = [
     ("files-write", include_str!("../../../sandbox-profiles/syscalls/files-write.toml")),
     ("listeners", include_str!("../../../sandbox-profiles/syscalls/listeners.toml")),
     ("native-load", include_str!("../../../sandbox-profiles/syscalls/native-load.toml")),
+    ("program-load", include_str!("../../../sandbox-profiles/syscalls/program-load.toml")),
+    ("program-pipes", include_str!("../../../sandbox-profiles/syscalls/program-pipes.toml")),
+    ("programs", include_str!("../../../sandbox-profiles/syscalls/programs.toml")),
     ("seal", include_str!("../../../sandbox-profiles/syscalls/seal.toml")),
     ("wasi-connections", include_str!("../../../sandbox-profiles/syscalls/wasi-connections.toml")),
     ("wasi-listeners", include_str!("../../../sandbox-profiles/syscalls/wasi-listeners.toml")),
@@ -152,8 +166,14 @@ const ERRNOS: [(&str, u16); 5] =
 
 const TEXT_MAX: usize = 1000;
 
-const RUNTIMES: [Runtime; 5] =
-    [Runtime::Native, Runtime::Core, Runtime::Component, Runtime::Command, Runtime::Compiler];
+const RUNTIMES: [Runtime; 6] = [
+    Runtime::Native,
+    Runtime::Core,
+    Runtime::Component,
+    Runtime::Command,
+    Runtime::Compiler,
+    Runtime::Program,
+];
 
 impl SyscallSet {
     /// The names of the shipped sets.

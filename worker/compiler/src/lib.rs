@@ -94,6 +94,7 @@ fn name(runtime: Runtime) -> &'static str {
         Runtime::Component => "component",
         Runtime::Command => "command",
         Runtime::Compiler => "compiler",
+        Runtime::Program => "program",
     }
 }
 

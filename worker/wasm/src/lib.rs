@@ -75,6 +75,8 @@ fn load(started: &mut Started) -> Result<WasmRuntime, Failure> {
         Kind::Core => Ok(WasmRuntime::Core(Box::new(Core::load(file, start)?))),
         Kind::Command => Ok(WasmRuntime::Command(Box::new(Command::load(file, start)?))),
         Kind::Component => Ok(WasmRuntime::Component(Box::new(Component::load(file, start)?))),
-        Kind::Native | Kind::Compiler => Err(load_failure("this worker runs WebAssembly only")),
+        Kind::Native | Kind::Compiler | Kind::Program => {
+            Err(load_failure("this worker runs WebAssembly only"))
+        }
     }
 }
