@@ -72,8 +72,19 @@ fn print_explanation(arguments: args::Explain) -> Result<ExitCode, Outcome> {
 }
 
 fn question(arguments: args::Explain) -> Option<Question> {
-    let args::Explain { syscall, arg, path, access, host_call, connect, listen, of: _, runtime: _, json: _ } =
-        arguments;
+    let args::Explain {
+        syscall,
+        arg,
+        path,
+        access,
+        host_call,
+        connect,
+        listen,
+        program,
+        of: _,
+        runtime: _,
+        json: _,
+    } = arguments;
     let syscall = syscall.map(|name| Question::Syscall { name, args: arg });
     let path = path.zip(access).map(|(path, access)| Question::Path { path, access: access.into() });
     syscall
@@ -81,6 +92,7 @@ fn question(arguments: args::Explain) -> Option<Question> {
         .or(host_call.map(Question::HostCall))
         .or(connect.map(Question::Connect))
         .or(listen.map(Question::Listen))
+        .or(program.map(Question::Program))
 }
 
 fn print_diff(arguments: &args::Diff) -> Result<ExitCode, Outcome> {

@@ -111,6 +111,9 @@ pub(crate) struct Explain {
     /// Connections from others, as ADDRESS:PORT
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["syscall", "path", "host_call", "connect"])]
     pub(crate) listen: Option<ListenAddress>,
+    /// A program that the host runs for the plugin, as a grant writes it
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["syscall", "path", "host_call", "connect", "listen"])]
+    pub(crate) program: Option<GrantPath>,
     /// For this runtime only [default: each that the profile is for]
     #[arg(long)]
     pub(crate) runtime: Option<RuntimeName>,

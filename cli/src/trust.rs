@@ -31,7 +31,7 @@ pub(crate) enum TrustAction {
         /// The plugins: an id, com.example.* for all below it, or *
         #[arg(long = "for", value_name = "PLUGINS", required = true)]
         plugins: Vec<IdPattern>,
-        /// What they may ask for, of native, read-files, write-files, network, host-calls
+        /// What they may ask for, of native, read-files, write-files, network, listen, programs, host-calls
         /// [default: whatever their profile grants]
         #[arg(long, value_name = "KIND", value_delimiter = ',')]
         may: Option<Vec<Ask>>,

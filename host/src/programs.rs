@@ -15,7 +15,6 @@ use std::task::{Context, Poll};
 use hotcell_policy::GrantPath;
 use hotcell_protocol::{CommandLine, Image, Place};
 use serde::Deserialize;
-use serde_json::json;
 use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 
@@ -172,7 +171,7 @@ impl Programs {
         let bytes = std::mem::take(&mut *output.bytes.lock().unwrap_or_else(PoisonError::into_inner));
         match bytes {
             Some(bytes) => {
-                let mut answer = ended(&end).to_string().into_bytes();
+                let mut answer = ended(&end).into_bytes();
                 answer.push(b'\n');
                 answer.extend(bytes);
                 Ok(answer)
@@ -218,13 +217,14 @@ impl Programs {
     }
 }
 
-/// How a program ended, for the plugin.
-fn ended(exit: &Exit) -> serde_json::Value {
+/// How a program ended, as JSON for the plugin, in this order of its members.
+fn ended(exit: &Exit) -> String {
+    let signal = |number: i32, name: &str| format!("{{\"signal\":{number},\"name\":\"{name}\"}}");
     match &exit.cause {
-        ExitCause::Code(code) => json!({ "exit": code }),
-        ExitCause::Signal { number, name } => json!({ "signal": number, "name": name }),
-        ExitCause::Violation { .. } => json!({ "signal": libc::SIGSYS, "name": "SIGSYS" }),
-        _ => json!({ "signal": libc::SIGKILL, "name": "SIGKILL" }),
+        ExitCause::Code(code) => format!("{{\"exit\":{code}}}"),
+        ExitCause::Signal { number, name } => signal(*number, name),
+        ExitCause::Violation { .. } => signal(libc::SIGSYS, "SIGSYS"),
+        _ => signal(libc::SIGKILL, "SIGKILL"),
     }
 }
 
@@ -268,7 +268,7 @@ impl AsyncWrite for Collected {
 }
 
 /// How a program ended, or why it did not start.
-type End = Result<serde_json::Value, String>;
+type End = Result<String, String>;
 
 /// The programs of one worker: at most so many at once, those among them that have ended and were not waited for.
 #[derive(Clone, Debug)]
@@ -350,7 +350,7 @@ impl Children {
         let ended = end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
         self.family().started.remove(&id);
         match ended {
-            Some(Ok(how)) => Ok(how.to_string().into_bytes()),
+            Some(Ok(how)) => Ok(how.into_bytes()),
             Some(Err(text)) => failed(text),
             None => failed("the program was ended"),
         }

@@ -27,21 +27,35 @@ pub enum Ask {
     WriteFiles,
     /// To connect.
     Network,
+    /// To have others connect to it.
+    Listen,
+    /// To have programs run.
+    Programs,
     /// To call what the application registered, other than `log`.
     HostCalls,
 }
 
 impl Ask {
     /// Every kind.
-    pub const ALL: [Ask; 5] = [Ask::Native, Ask::ReadFiles, Ask::WriteFiles, Ask::Network, Ask::HostCalls];
+    pub const ALL: [Ask; 7] = [
+        Ask::Native,
+        Ask::ReadFiles,
+        Ask::WriteFiles,
+        Ask::Network,
+        Ask::Listen,
+        Ask::Programs,
+        Ask::HostCalls,
+    ];
 
-    /// Its name: `native`, `read-files`, `write-files`, `network`, `host-calls`.
+    /// Its name: `native`, `read-files`, `write-files`, `network`, `listen`, `programs`, `host-calls`.
     pub fn name(self) -> &'static str {
         match self {
             Ask::Native => "native",
             Ask::ReadFiles => "read-files",
             Ask::WriteFiles => "write-files",
             Ask::Network => "network",
+            Ask::Listen => "listen",
+            Ask::Programs => "programs",
             Ask::HostCalls => "host-calls",
         }
     }
@@ -67,6 +81,8 @@ pub fn asks(manifest: &Manifest) -> BTreeSet<Ask> {
         (Ask::ReadFiles, manifest.paths().any(|path| outside(&path))),
         (Ask::WriteFiles, manifest.write_paths().next().is_some()),
         (Ask::Network, manifest.connects().next().is_some()),
+        (Ask::Listen, manifest.listens().next().is_some()),
+        (Ask::Programs, manifest.programs().next().is_some()),
         (Ask::HostCalls, manifest.host_calls().any(|call| call.as_str() != LOG)),
     ];
     asked.into_iter().filter_map(|(ask, is_asked)| is_asked.then_some(ask)).collect()

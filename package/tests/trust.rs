@@ -112,6 +112,23 @@ fn a_key_counts_for_what_it_may_ask() {
 }
 
 #[test]
+fn each_thing_that_a_manifest_asks_for_is_a_kind_of_its_own() {
+    let asks = |permissions: &str| {
+        let text = MANIFEST.replace(r#""network": {"connect": ["a.example:1"]}"#, permissions);
+        let manifest = hotcell_policy::Manifest::parse("manifest.json", text.as_bytes());
+        hotcell_package::asks(&manifest.unwrap_or_else(|error| panic!("{error}")))
+    };
+    for (permissions, kind) in [
+        (r#""network": {"connect": ["a.example:1"]}"#, Ask::Network),
+        (r#""network": {"listen": ["127.0.0.1:8080"]}"#, Ask::Listen),
+        (r#""process": {"spawn": ["/usr/bin/tr"]}"#, Ask::Programs),
+        (r#""host_calls": ["prices.get"]"#, Ask::HostCalls),
+    ] {
+        assert_eq!(asks(permissions), [Ask::Native, kind].into(), "{permissions}");
+    }
+}
+
+#[test]
 fn every_file_is_covered_and_none_is_missing_or_changed() {
     let package = signed(&[key(1)]);
     let store = store(&[trusting(1, "*")]);

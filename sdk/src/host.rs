@@ -119,8 +119,16 @@ fn log_record(level: Level, message: &str) -> String {
     let mut json = String::with_capacity(message.len() + 40);
     json.push_str("{\"level\":\"");
     json.push_str(level.as_str());
-    json.push_str("\",\"message\":\"");
-    for character in message.chars() {
+    json.push_str("\",\"message\":");
+    write_json_text(&mut json, message);
+    json.push('}');
+    json
+}
+
+/// Adds a text as JSON has it, with its quotes.
+pub(crate) fn write_json_text(json: &mut String, text: &str) {
+    json.push('"');
+    for character in text.chars() {
         match character {
             '"' => json.push_str("\\\""),
             '\\' => json.push_str("\\\\"),
@@ -132,8 +140,7 @@ fn log_record(level: Level, message: &str) -> String {
             other => json.push(other),
         }
     }
-    json.push_str("\"}");
-    json
+    json.push('"');
 }
 
 #[cfg(test)]

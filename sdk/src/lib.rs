@@ -27,6 +27,7 @@ mod export;
 mod host;
 #[cfg(feature = "json")]
 mod json;
+mod program;
 
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub use connect::{Connection, connect, listen, resolve};
@@ -34,6 +35,9 @@ pub use export::IntoReply;
 pub use host::{HostCallError, Level, call_plugin, host_call, log};
 #[cfg(feature = "json")]
 pub use json::{host_call_json, json};
+#[cfg(all(feature = "std", target_os = "linux"))]
+pub use program::Running;
+pub use program::{End, Output, Program};
 
 /// What the expansion of [`export!`] calls. Not for people.
 #[doc(hidden)]

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hotcell::{CallError, Class, Host, HostBuilder, Plugin, Refuser};
-use hotcell_tests::footprint::descendants;
 use hotcell_tests::{Folders, Footprint, fixture, package};
 use serde_json::{Value, json};
 
@@ -210,7 +209,7 @@ async fn a_program_that_takes_too_much_ends_alone() {
 }
 
 #[test]
-fn programs_leave_the_host_nothing_and_end_with_the_plugin() {
+fn programs_leave_the_host_nothing_when_they_end_and_when_they_are_cut_off() {
     let _alone = common::alone();
     common::runtime().block_on(async {
         let folders = Folders::new();
@@ -222,21 +221,92 @@ fn programs_leave_the_host_nothing_and_end_with_the_plugin() {
         for _ in 0..20 {
             run(&plugin, request(TOOL, &["upper"]), "x").await.expect("it runs");
         }
-        let count = descendants(std::process::id()).len();
-        let caller = plugin.clone();
-        let sleeping = tokio::spawn(async move {
-            let input = format!("process.run\n{}", request(TOOL, &["sleep"]));
-            caller.call_raw("host_call", input.into_bytes()).await
-        });
-        tokio::task::spawn_blocking(move || {
-            common::eventually(|| (descendants(std::process::id()).len() > count).then_some(()));
-        })
-        .await
-        .expect("it is started");
+        let input = format!("process.run\n{}", request(TOOL, &["sleep"]));
+        let cut =
+            plugin.request("host_call").deadline(Duration::from_millis(200)).raw(input.into_bytes()).await;
+        assert!(matches!(cut, Err(CallError::Timeout)), "{cut:?}");
         plugin.unload().await;
-        let cut = sleeping.await.expect("it ends");
-        assert!(cut.is_err(), "{cut:?}");
         before.must_return();
+        host.shutdown().await;
+    });
+}
+
+/// Takes what the host has made for the plugin: the two streams of a program.
+async fn piped(plugin: &Plugin, input: &str) -> Result<String, String> {
+    match plugin.call_raw("program_talk", input.as_bytes().to_vec()).await {
+        Ok(reply) => Ok(String::from_utf8_lossy(&reply).into_owned()),
+        Err(CallError::Plugin(text)) => Err(text),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_was_started_is_talked_to_waited_for_and_killed() {
+    let folders = Folders::new();
+    let (host, plugin) = runner(&folders, "talks", "", &[TOOL]).await;
+    for text in ["first", "second"] {
+        let said = piped(&plugin, &format!("{text}\n{}", request(TOOL, &["upper"]))).await;
+        assert_eq!(said, Ok(format!("{}\n{{\"exit\":0}}", text.to_uppercase())));
+    }
+    // They stay between calls, are as many as the profile says, and can be ended.
+    let spawn = request(TOOL, &["sleep"]).to_string();
+    let number = |said: Result<String, String>| said.and_then(|id| id.parse::<u32>().map_err(|_| id));
+    let first = number(host_call(&plugin, "process.spawn", spawn.as_bytes()).await).expect("it starts");
+    let second = number(host_call(&plugin, "process.spawn", spawn.as_bytes()).await).expect("it starts");
+    assert_ne!(first, second);
+    for task in ["process.spawn", "process.run"] {
+        let third = host_call(&plugin, task, spawn.as_bytes()).await;
+        assert_eq!(third, Err("failed: 2 programs run, and the limit `processes` is 2".to_owned()), "{task}");
+    }
+    assert_eq!(host_call(&plugin, "process.kill", first.to_string().as_bytes()).await, Ok(String::new()));
+    for gone in [first.to_string(), "99".to_owned()] {
+        let said = host_call(&plugin, "process.wait", gone.as_bytes()).await;
+        assert_eq!(said, Err("failed: there is no such program".to_owned()), "{gone}");
+    }
+    assert_eq!(
+        host_call(&plugin, "process.wait", b"first").await,
+        Err("failed: the input is no number of a program".to_owned())
+    );
+    host_call(&plugin, "process.spawn", spawn.as_bytes()).await.expect("there is room again");
+    let refused =
+        host_call(&plugin, "process.spawn", request("/usr/bin/env", &[]).to_string().as_bytes()).await;
+    assert_eq!(refused, Err("refused".to_owned()));
+    host.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_plugin_in_rust_runs_and_starts_programs_by_the_sdk() {
+    let folders = Folders::new();
+    let host = builder(&folders, "").build().await.expect("a host starts");
+    let more = json!({
+        "permissions": { "process": { "spawn": [TOOL] } }, "security_policy": { "profile": "runs" },
+    });
+    let path = common::native(&folders, "rust", "crash-lab/rust/crash_lab_rust.so", more);
+    with_tool(&path);
+    let plugin = host.load(path).await.unwrap_or_else(|error| panic!("{error}"));
+    let said = plugin.call_raw("upper", b"twice ".to_vec()).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(String::from_utf8_lossy(&said), "TWICE TWICE ");
+    host.shutdown().await;
+}
+
+#[test]
+fn programs_that_were_started_end_with_their_worker() {
+    let _alone = common::alone();
+    common::runtime().block_on(async {
+        let folders = Folders::new();
+        let (host, plugin) = runner(&folders, "ends", "", &[TOOL]).await;
+        plugin.call_raw("ok", Vec::new()).await.expect("a reply");
+        let before = Footprint::now();
+        for export in ["abort", "exit_zero"] {
+            for _ in 0..2 {
+                let spawn = request(TOOL, &["sleep"]).to_string();
+                host_call(&plugin, "process.spawn", spawn.as_bytes()).await.expect("it starts");
+            }
+            let crashed = plugin.call_raw(export, b"0".to_vec()).await;
+            assert!(matches!(crashed, Err(CallError::Crashed(_))), "{crashed:?}");
+            plugin.call_raw("ok", Vec::new()).await.expect("another worker, without programs");
+            before.must_return();
+        }
         host.shutdown().await;
     });
 }

@@ -63,12 +63,13 @@ fn reference(manifest: &Manifest) -> Vec<Piece> {
         let optional = if needed.optional { " (optional)" } else { "" };
         format!("{} {}{optional}", needed.id, needed.version)
     });
-    let lists: [(&str, Vec<String>); 7] = [
+    let lists: [(&str, Vec<String>); 8] = [
         ("Exports", manifest.exports().to_vec()),
         ("Reads and writes", manifest.write_paths().map(ToString::to_string).collect()),
         ("Reads", reads(manifest)),
         ("Connects to", manifest.connects().map(ToString::to_string).collect()),
         ("Listens at", manifest.listens().map(|address| address.to_string()).collect()),
+        ("Has programs run", manifest.programs().map(ToString::to_string).collect()),
         ("Calls of the application", manifest.host_calls().map(ToString::to_string).collect()),
         ("Needs", dependencies.collect()),
     ];

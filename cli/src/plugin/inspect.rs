@@ -120,6 +120,7 @@ fn words(manifest: &Manifest) -> String {
         ("read and write files", writes),
         ("connect to", manifest.connects().map(ToString::to_string).collect()),
         ("let others connect to it at", manifest.listens().map(|address| address.to_string()).collect()),
+        ("have programs run", manifest.programs().map(ToString::to_string).collect()),
         ("call the application", manifest.host_calls().map(ToString::to_string).collect()),
         ("call other plugins", manifest.dependencies().iter().map(|needed| needed.id.to_string()).collect()),
     ];
@@ -177,6 +178,7 @@ fn facts(verified: &VerifiedPackage) -> Result<serde_json::Value, Outcome> {
         "profile": manifest.profile().as_str(),
         "host_calls": manifest.host_calls().map(ToString::to_string).collect::<Vec<_>>(),
         "connects": manifest.connects().map(ToString::to_string).collect::<Vec<_>>(),
+        "programs": manifest.programs().map(ToString::to_string).collect::<Vec<_>>(),
         "listens": manifest.listens().map(|address| address.to_string()).collect::<Vec<_>>(),
         "paths": manifest.paths().map(ToString::to_string).collect::<Vec<_>>(),
         "files": files,

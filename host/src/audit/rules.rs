@@ -24,7 +24,7 @@ const fn rule(name: &'static str, about: &'static str) -> AuditRule {
 }
 
 /// Every rule, in the order of their names.
-pub const AUDIT_RULES: [AuditRule; 18] = [
+pub const AUDIT_RULES: [AuditRule; 19] = [
     rule("artifact", "the artifact cannot be used: it is malformed, or imports what no plugin is offered"),
     rule("constructors", "a library runs code while it is loaded, before any call"),
     rule("executable-stack", "a library asks for a stack that can be executed"),
@@ -36,6 +36,7 @@ pub const AUDIT_RULES: [AuditRule; 18] = [
     rule("needed-library", "a library needs another one that neither the worker nor the package has"),
     rule("network", "the plugin connects, or others connect to it"),
     rule("permission-refused", "the plugin asks for what its profile does not grant"),
+    rule("program", "the plugin has programs of the system or of its package run"),
     rule("relro", "a library has no read-only relocations: link it with -z relro"),
     rule("run-path", "a library says where others are looked for"),
     rule("secret", "the package seems to hold a secret"),
@@ -143,6 +144,13 @@ pub(super) fn permissions(manifest: &Manifest, profile: &Profile) -> Vec<Finding
     }
     for address in manifest.connects() {
         found.push(finding("network", Severity::Low, format!("it connects to {address}")));
+    }
+    for program in manifest.programs() {
+        found.push(finding(
+            "program",
+            Severity::Medium,
+            format!("it has {program} run, with arguments of its own"),
+        ));
     }
     for address in manifest.listens() {
         let (severity, who) = match address.socket().ip().is_loopback() {

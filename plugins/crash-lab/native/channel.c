@@ -37,6 +37,43 @@ HOTCELL_EXPORT(host_call)(const uint8_t *input, size_t length) {
     return said_error();
 }
 
+/*
+ * What a program answers to a text until it ends, and how it ended, on a line of its own; or Error: the step. The input is the text, a
+ * newline, and the request of `process.spawn`.
+ */
+HOTCELL_EXPORT(program_talk)(const uint8_t *input, size_t length) {
+    const uint8_t *newline = length ? memchr(input, '\n', length) : NULL;
+    const uint8_t *rest = newline ? newline + 1 : input + length;
+    size_t text = newline ? (size_t)(newline - input) : length, taken;
+    char id[16];
+    ssize_t count;
+    int to_it, from_it;
+    say_nothing();
+    if (hotcell_host_call("process.spawn", 13, rest, (size_t)(input + length - rest)) < 0) {
+        say("not started");
+        return said_error();
+    }
+    taken = hotcell_host_take((uint8_t *)id, sizeof id);
+    to_it = socket(AF_UNSPEC, 0, 0);
+    from_it = socket(AF_UNSPEC, 0, 0);
+    if (from_it < 0 || write(to_it, input, text) != (ssize_t)text) {
+        say("its streams: %s", errno_name(errno));
+        return said_error();
+    }
+    close(to_it);
+    while ((count = read(from_it, report + report_length, sizeof report - report_length)) > 0) {
+        report_length += (size_t)count;
+    }
+    close(from_it);
+    say("\n");
+    if (hotcell_host_call("process.wait", 12, id, taken) < 0) {
+        say("not waited for");
+        return said_error();
+    }
+    report_length += hotcell_host_take((uint8_t *)report + report_length, sizeof report - report_length);
+    return said_ok();
+}
+
 /* A reply; the log has the input, escaped, as one record. Error if it may not log. */
 HOTCELL_EXPORT(log)(const uint8_t *input, size_t length) {
     int64_t status = hotcell_log("info", input_text(input, length));

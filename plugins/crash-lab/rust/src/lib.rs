@@ -74,6 +74,22 @@ fn serve(input: &[u8]) -> Result<String, String> {
     talk().map_err(|error: std::io::Error| error.to_string())
 }
 
+/// What the package's program makes of the input, twice: run to its end, and started and talked to.
+fn upper(input: &[u8]) -> Result<Vec<u8>, String> {
+    let program = hotcell_plugin::Program::new("${plugin}/tool").argument("upper");
+    let ran = program.run(input).map_err(|error| error.to_string())?;
+    let mut running = program.start().map_err(|error| error.to_string())?;
+    let mut to_it = running.input.take().ok_or("it has no input")?;
+    to_it.write_all(input).map_err(|error| error.to_string())?;
+    drop(to_it);
+    let mut said = ran.bytes;
+    running.output.read_to_end(&mut said).map_err(|error| error.to_string())?;
+    match (ran.end, running.wait()) {
+        (hotcell_plugin::End::Exit(0), Ok(hotcell_plugin::End::Exit(0))) => Ok(said),
+        other => Err(format!("{other:?}")),
+    }
+}
+
 /// Crashed: SIGABRT. The panic reaches the end of a function that must not unwind, and nobody catches it there.
 #[unsafe(no_mangle)]
 extern "C" fn hotcell_export_panic_uncaught(_: *const u8, _: usize) -> i32 {
@@ -95,4 +111,5 @@ hotcell_plugin::export! {
     borrow_twice => borrow_twice,
     panic_in_thread => panic_in_thread,
     serve => serve,
+    upper => upper,
 }
