@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use hotcell::policy::{Arch, Profile, Topic, syscall_number};
-use hotcell::{CallError, Host, LoadOptions};
+use hotcell::{CallError, Host, LoadOptions, Plugin};
 use hotcell_tests::{Folders, fixture};
 
 mod common;
@@ -207,6 +207,8 @@ const RULES: &[(&str, Script, Outcome, &[Script])] = &[
         Works,
         &["socket 2 1 0\ngetsockopt $1 0 30 z:4 z:4"],
     ),
+    // program-pipes: nothing waits to be taken
+    ("socket(domain == 0) is answered by the host", "socket 0 0 0", Errno(libc::EPERM), &["socket 1 1 0"]),
     // files-read
     (
         "openat(flags & 0x400243 == 0x0)",
@@ -269,6 +271,96 @@ const RULES: &[(&str, Script, Outcome, &[Script])] = &[
     ),
 ];
 
+/// The same for programs that the host runs: what they have beside [`RULES`].
+const PROGRAM_RULES: &[(&str, Script, Outcome, &[Script])] = &[
+    // The first library that a loader would map: here the file that others use.
+    (
+        "mmap(prot & 0x6 == 0x4, flags & 0x4002f == 0x2)",
+        "openat -100 s:DATA/text 0x80000\nmmap 0 4096 5 0x2 $1 0",
+        Works,
+        &["openat -100 s:DATA/text 0x80000\nmmap 0 4096 7 0x2 $1 0", "mmap 0 4096 5 0x22 -1 0"],
+    ),
+    ("getcwd", "getcwd z:64 64", Works, &[]),
+    ("readv", "readv 0 z:16 0", Works, &[]),
+    // No program goes on without its thread-local data.
+    ("arch_prctl(op == 0x1002)", "arch_prctl 0x1002 0", Ends, &[]),
+    ("arch_prctl fails with EINVAL", "arch_prctl 0x1001 0", Errno(libc::EINVAL), &[]),
+    ("set_tid_address", "set_tid_address z:8", Works, &[]),
+    ("getuid", "getuid", Works, &[]),
+    ("geteuid", "geteuid", Works, &[]),
+    ("getgid", "getgid", Works, &[]),
+    ("getegid", "getegid", Works, &[]),
+    ("getppid", "getppid", Works, &[]),
+    ("getpgrp", "getpgrp", Works, &[]),
+    ("umask", "umask 0x12", Works, &[]),
+    (
+        "prlimit64(pid == 0, new_limit == 0)",
+        "prlimit64 0 7 0 z:16",
+        Works,
+        &["prlimit64 1 7 0 z:16", "prlimit64 0 7 z:16 0"],
+    ),
+    ("rt_sigaction", "rt_sigaction 10 0 z:32 8", Works, &[]),
+    ("dup", "dup 0", Works, &[]),
+    ("dup2", "dup2 0 20", Works, &[]),
+    ("dup3", "dup3 0 20 0x80000", Works, &[]),
+    ("fcntl(cmd in {0, 1030})", "fcntl 0 0 20", Works, &["fcntl 0 4 0x800", "fcntl 0 8 1"]),
+    ("poll", "poll 0 0 0", Works, &[]),
+    ("ppoll", "ppoll 0 0 z:16 0 0", Works, &[]),
+    ("select", "select 0 0 0 0 z:16", Works, &[]),
+    ("pselect6", "pselect6 0 0 0 0 z:16 0", Works, &[]),
+    ("nanosleep", "nanosleep z:16 0", Works, &[]),
+    ("times", "times z:32", Works, &[]),
+    ("getrusage", "getrusage 0 z:144", Works, &[]),
+    (
+        "ioctl(cmd == 0x5413) fails with ENOTTY",
+        "ioctl 1 0x5413 z:8",
+        Errno(libc::ENOTTY),
+        &["ioctl 1 0x5421 z:4"],
+    ),
+];
+
+#[tokio::test]
+async fn every_rule_of_programs_is_used_and_refuses_what_is_one_step_outside_of_it() {
+    let folders = Folders::new();
+    let profile = common::native_files(&folders, "1 MiB");
+    let host = fixture::host(&folders).profile(profile.clone()).build().await.expect("a host starts");
+    let path = common::filer(&folders);
+    let plugin = host.load(&path).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(run_program(&plugin, &folders, TEXT).await, Works, "the file that others use");
+    let plan = hotcell::plan(&path, &LoadOptions::default(), &[profile]);
+    let facts = plan.unwrap_or_else(|error| panic!("{error}")).facts;
+    let of_programs = facts.iter().filter(|fact| fact.topic == Topic::Spawn);
+    let rules = of_programs.filter_map(|fact| fact.text.strip_prefix("its syscall run "));
+    let rules: BTreeSet<&str> =
+        rules.map(str::trim).filter(|rule| !rule.starts_with("everything else")).collect();
+    for rule in &rules {
+        let mut known = PROGRAM_RULES.iter().chain(RULES).filter(|(known, ..)| known == rule);
+        let (_, allowed, outcome, refused) =
+            known.next().unwrap_or_else(|| panic!("{rule}: nobody knows a use"));
+        assert_eq!(run_program(&plugin, &folders, allowed).await, *outcome, "{rule}: {allowed}");
+        for script in *refused {
+            let call = script.lines().last().and_then(|line| line.split(' ').next()).unwrap_or_default();
+            // What is outside of one rule may be inside of another for the same call.
+            let alone = !rules.iter().any(|other| other != rule && other.starts_with(&format!("{call}(")));
+            let found = run_program(&plugin, &folders, script).await;
+            assert!(found == Errno(libc::EPERM) || !alone, "{rule}: {script} {found:?}");
+        }
+    }
+    host.shutdown().await;
+}
+
+/// Runs a script in a program of its own.
+async fn run_program(plugin: &Plugin, folders: &Folders, script: Script) -> Outcome {
+    let lines = numbered(folders, script).unwrap_or_else(|| panic!("`{script}` names no system call"));
+    let request = "process.run\n{\"program\":\"${plugin}/tool\",\"arguments\":[\"try\"]}\n";
+    let said = plugin.call_raw("host_call", format!("{request}{lines}").into_bytes()).await;
+    let said = String::from_utf8(said.unwrap_or_else(|error| panic!("{script}: {error}"))).expect("text");
+    match said.split_once('\n') {
+        Some(("{\"exit\":0}", said)) if !said.is_empty() => outcome(said),
+        _ => Ends,
+    }
+}
+
 #[tokio::test]
 async fn every_rule_is_used_and_refuses_what_is_one_step_outside_of_it() {
     let folders = Folders::new();
@@ -301,8 +393,8 @@ fn rules(path: &Path, profile: &Profile) -> BTreeSet<String> {
     run.filter(|rule| !rule.starts_with("everything else")).collect()
 }
 
-/// Runs a script in a worker of its own; `None` where this processor lacks one of the calls.
-async fn run(host: &Host, path: &Path, folders: &Folders, script: Script) -> Option<Outcome> {
+/// A script with the numbers of its system calls; `None` where this processor lacks one of them.
+fn numbered(folders: &Folders, script: Script) -> Option<String> {
     let data = folders.join("state").join("data").join("dev.hotcell.test.filer");
     let arch = Arch::of_this_build()?;
     let line = |line: &str| {
@@ -310,19 +402,27 @@ async fn run(host: &Host, path: &Path, folders: &Folders, script: Script) -> Opt
         Some(format!("{} {}", syscall_number(arch, name)?, rest.replace("DATA", &data.display().to_string())))
     };
     let lines: Vec<String> = script.lines().map(line).collect::<Option<_>>()?;
+    Some(lines.join("\n"))
+}
+
+/// What came of the last line of a script.
+fn outcome(said: &str) -> Outcome {
+    let last = said.lines().last().and_then(|line| line.split_once(' '));
+    match last.expect("a result and an errno for each call") {
+        ("-1", errno) => Errno(errno.parse().expect("a number")),
+        _ => Works,
+    }
+}
+
+/// Runs a script in a worker of its own; `None` where this processor lacks one of the calls.
+async fn run(host: &Host, path: &Path, folders: &Folders, script: Script) -> Option<Outcome> {
+    let lines = numbered(folders, script)?;
     let plugin = host.load(path).await.unwrap_or_else(|error| panic!("{error}"));
-    let said = plugin.call_raw("try_syscall", lines.join("\n").into_bytes()).await;
+    let said = plugin.call_raw("try_syscall", lines.into_bytes()).await;
     plugin.unload().await;
     Some(match said {
         Err(CallError::Crashed(_)) => Ends,
         Err(error) => panic!("{script}: {error}"),
-        Ok(said) => {
-            let said = String::from_utf8(said).expect("text");
-            let last = said.lines().last().and_then(|line| line.split_once(' '));
-            match last.expect("a result and an errno for each call") {
-                ("-1", errno) => Errno(errno.parse().expect("a number")),
-                _ => Works,
-            }
-        }
+        Ok(said) => outcome(&String::from_utf8(said).expect("text")),
     })
 }

@@ -41,6 +41,9 @@ uint64_t input_number(const uint8_t *input, size_t length, uint64_t otherwise);
 /* Reads pairs of hexadecimal digits until something else comes; returns how many bytes that were. */
 size_t from_hex(const char *hex, uint8_t *bytes, size_t capacity);
 
+/* Makes the system calls that the lines of the input are, and says what came of each; syscall.c has the language. */
+void try_calls(const uint8_t *input, size_t length);
+
 /* Sleeps for ever with what every worker may use, so that the processor is left alone. */
 __attribute__((noreturn)) void sleep_for_ever(void);
 

@@ -148,6 +148,11 @@ why     = "The test's."
 [[listen]]
 address = "127.0.0.1:65535"
 why     = "The test's."
+
+[[spawn]]
+program = "${plugin}/tool"
+why     = "The test's."
+risk    = "It makes any system call that it can."
 "#;
 
 /// A profile for [`filer`]: `granted/` can be read, `beside/` cannot, and the plugin's own folder is its own. Nobody answers at the one
@@ -161,9 +166,10 @@ pub(crate) fn native_files(folders: &Folders, disk: &str) -> hotcell::policy::Pr
     let replaced = [
         (
             "\"native-load\"]",
-            "\"native-load\", \"connections\", \"listeners\", \"files-read\", \"files-write\", \"files-create\", \"files-delete\"]",
+            "\"native-load\", \"connections\", \"listeners\", \"program-load\", \"programs\", \"program-pipes\", \"files-read\", \"files-write\", \"files-create\", \"files-delete\"]",
         ),
         ("landlock = 1", "landlock = 3"),
+        ("processes   = 0", "processes   = 1"),
         ("file-size   = \"0 B\"", "file-size   = \"1 MiB\""),
         ("disk        = \"0 B\"", disk.as_str()),
     ];
@@ -178,9 +184,11 @@ pub(crate) fn filer(folders: &Folders) -> std::path::PathBuf {
         "permissions": { "filesystem": {
             "read_paths": [format!("{}/granted", base(folders))],
             "write_paths": ["${data}"], "create_files": true, "delete_files": true,
-        }, "network": { "connect": ["example.invalid:443"], "listen": ["127.0.0.1:65535"] } },
+        }, "network": { "connect": ["example.invalid:443"], "listen": ["127.0.0.1:65535"] }, "process": { "spawn": ["${plugin}/tool"] } },
     });
-    native(folders, "filer", "crash-lab/native/crash_lab.so", more)
+    let path = native(folders, "filer", "crash-lab/native/crash_lab.so", more);
+    std::fs::copy(package("crash-lab/program/tool"), path.join("tool")).expect("it is built");
+    path
 }
 
 fn base(folders: &Folders) -> String {
