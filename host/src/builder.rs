@@ -113,6 +113,17 @@ impl HostBuilder {
         self
     }
 
+    /// Has the paths of native plugins observed, whatever their profiles say (`observe = "paths"` in docs/profile.md): what Landlock
+    /// refuses is told with its path. For development: each call that names a path costs a notification. Profiles that are added
+    /// later are as they are.
+    pub fn observe_paths(mut self) -> HostBuilder {
+        let own = |name: &&&str| !self.profiles.iter().any(|profile| profile.name() == **name);
+        let shipped = Profile::shipped_names().iter().filter(own);
+        let shipped: Vec<_> = shipped.filter_map(|name| Profile::shipped(name)?.ok()).collect();
+        self.profiles = self.profiles.into_iter().chain(shipped).map(Profile::observing_paths).collect();
+        self
+    }
+
     /// Answers a host call. A plugin reaches it only if its manifest requests the name and its profile grants it.
     ///
     /// The handler runs under the deadline of the plugin's call and is dropped with it; it gets at most the plan's

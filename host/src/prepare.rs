@@ -165,6 +165,7 @@ pub(crate) async fn prepare(
         config,
         identity,
         has_network: plan.has_network(),
+        observed: plan.observed.clone(),
         spin: options.waiting.spin(),
         adviser: Some(adviser(plan.orders.runtime)),
     });

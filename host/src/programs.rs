@@ -129,6 +129,7 @@ impl Programs {
                 config: None,
                 identity: plugin.identity,
                 has_network: false,
+                observed: None,
                 spin: std::time::Duration::ZERO,
                 adviser: Some(adviser()),
             };

@@ -1,13 +1,14 @@
 //! What the sandbox stopped, and what would allow it.
 //!
 //! Nothing here runs where an act is allowed. What a plugin tried is told as numbers and names that the kernel or the
-//! broker gave; no memory of the plugin is read for it, which could change meanwhile: so a path is not told. What
-//! Landlock refuses by itself is not seen at all; plans say so.
+//! broker gave; no memory of the plugin is read for it, which could change meanwhile: so a path is not told, and what Landlock
+//! refuses by itself is not seen. Plans say so. Where a profile has paths observed, they are read to be told, and nothing is
+//! decided by them.
 
 use std::fmt;
 use std::str::FromStr;
 
-use hotcell_policy::review::{Argument, Question, explain};
+use hotcell_policy::review::{Access, Argument, Question, explain};
 use hotcell_policy::{GrantPath, HostCallName, HostPort, ListenAddress, Manifest, Profile};
 use hotcell_protocol::Runtime;
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,8 @@ pub enum Refuser {
     Seccomp,
     /// The host's table of host calls.
     Broker,
+    /// The worker's Landlock rules, as the host concludes from a path that it read.
+    Landlock,
 }
 
 /// How much a violation says about a plugin.
@@ -215,6 +218,28 @@ impl Adviser {
         }
     }
 
+    /// The same for what is done at a path, as a grant writes it.
+    pub(crate) fn path(&self, path: &str, access: Access) -> (Severity, Vec<String>) {
+        let Ok(path) = path.parse::<GrantPath>() else {
+            return (Severity::Medium, vec![format!("{NOTHING}: no grant can name this path")]);
+        };
+        let keys = match access {
+            Access::Read => format!("\"read_paths\": [\"{path}\"]"),
+            Access::Write => format!("\"write_paths\": [\"{path}\"]"),
+            Access::Create => format!("\"write_paths\": [\"{path}\"], \"create_files\": true"),
+            Access::Delete => format!("\"write_paths\": [\"{path}\"], \"delete_files\": true"),
+        };
+        let manifest = format!("manifest: \"permissions\": {{ \"filesystem\": {{ {keys} }} }}");
+        let granted = explain(&self.profile, self.runtime, &Question::Path { path, access });
+        let missing = granted.map(|explanation| explanation.advice).unwrap_or_default();
+        if missing.iter().any(|line| line.starts_with(NOTHING)) {
+            return (Severity::Medium, missing);
+        }
+        let steps =
+            std::iter::once(manifest).chain(missing.into_iter().map(|line| format!("profile: {line}")));
+        (Severity::Low, vec![steps.collect::<Vec<_>>().join(", and ")])
+    }
+
     /// The same for a program.
     pub(crate) fn program(&self, wanted: &str) -> (Severity, Vec<String>) {
         match wanted.parse::<GrantPath>() {
@@ -277,7 +302,9 @@ fn in_both_files(advice: String) -> String {
             format!("profile: {advice}, and manifest: request the path in `permissions.filesystem`")
         }
         advice if advice.contains("[[connect]]") => {
-            format!("profile: {advice}, and manifest: request the address in `permissions.network`")
+            format!(
+                "profile: {advice}, and manifest: request the address in `permissions.network.connect` or `listen`"
+            )
         }
         advice if advice.contains("[[listen]]") => {
             format!("profile: {advice}, and manifest: request the address in `permissions.network.listen`")
@@ -300,6 +327,7 @@ impl fmt::Display for Violation {
         let layer = match self.layer {
             Refuser::Seccomp => "seccomp",
             Refuser::Broker => "the broker",
+            Refuser::Landlock => "Landlock",
         };
         write!(f, " refused by {layer}")?;
         if let Some(call) = &self.call {

@@ -1,6 +1,6 @@
 //! A plan: what the worker does, and where each line of it comes from.
 
-use hotcell_protocol::Orders;
+use hotcell_protocol::{Filter, Orders};
 
 use crate::policy::{ConnectGrant, ProgramGrant};
 use crate::{Arch, Controller, ListenAddress, Platform};
@@ -16,6 +16,9 @@ pub struct Plan {
     pub connects: Vec<ConnectGrant>,
     /// Where it listens for the plugin.
     pub listens: Vec<ListenAddress>,
+    /// Where paths are observed: what the plugin may call once it runs, for the host to decide by. The program in force asks the host
+    /// about the calls that open, make, remove and rename.
+    pub observed: Option<Filter>,
     /// What it runs for the plugin.
     pub programs: Option<Box<Programs>>,
     /// The platform that it is for.

@@ -23,6 +23,8 @@ pub struct Policy {
     /// With where it comes from.
     pub(crate) launch: (Launch, String),
     pub(crate) landlock: u32,
+    /// Who wants paths observed.
+    pub(crate) observes: Option<String>,
     pub(crate) namespaces: Vec<(Namespace, String)>,
     pub(crate) cgroups: Vec<(Controller, String)>,
     pub(crate) limits: Limits,
@@ -157,6 +159,7 @@ impl Policy {
             host_calls: Vec::new(),
             connects: Vec::new(),
             listens: Vec::new(),
+            observes: None,
             ..self.clone()
         }
     }
@@ -251,6 +254,7 @@ fn base(profile: &Profile, runtime: Runtime, plugin: String) -> Result<Policy, P
         runtime,
         launch: profile.launch.clone().unwrap_or_else(|| (usual, BUILT_IN.to_owned())),
         landlock: profile.landlock,
+        observes: profile.observes.clone().filter(|_| runtime == Runtime::Native),
         namespaces: profile.namespaces.clone(),
         cgroups: profile.cgroups.clone(),
         limits: profile.limits.clone(),

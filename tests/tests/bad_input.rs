@@ -194,11 +194,9 @@ fn a_version_of_zero_and_a_bad_id_are_refused() {
 #[test]
 fn what_is_not_built_is_refused_by_name() {
     let package = Package::new();
-    for (key, value) in [
-        ("network", r#"{ "listen": ["[::1]:443"] }"#),
-        ("process", r#"{ "spawn": ["/usr/bin/true"] }"#),
-        ("storage", r#"{ "quota": "1 MiB" }"#),
-    ] {
+    for (key, value) in
+        [("storage", r#"{ "quota": "1 MiB" }"#), ("ui", r#"["ui.show"]"#), ("voice", r#"["voice.say"]"#)]
+    {
         let permissions = format!(r#""permissions": {{ "{key}": {value} }}, "author""#);
         package.manifest(&GOOD.replace("\"author\"", &permissions));
         let said = package.call();

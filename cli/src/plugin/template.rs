@@ -15,7 +15,7 @@ pub(super) const README: &str = template!("README.md");
 pub(super) const WORKFLOW: &str = template!("workflow.yml");
 
 /// The sources of the SDK. A test compares them with what is there.
-const SDK: [(&str, &str); 9] = [
+const SDK: [(&str, &str); 10] = [
     ("abi.rs", include_str!("../../../sdk/src/abi.rs")),
     ("boundary.rs", include_str!("../../../sdk/src/boundary.rs")),
     ("boundary/native.rs", include_str!("../../../sdk/src/boundary/native.rs")),
@@ -25,6 +25,7 @@ const SDK: [(&str, &str); 9] = [
     ("host.rs", include_str!("../../../sdk/src/host.rs")),
     ("json.rs", include_str!("../../../sdk/src/json.rs")),
     ("lib.rs", include_str!("../../../sdk/src/lib.rs")),
+    ("program.rs", include_str!("../../../sdk/src/program.rs")),
 ];
 
 /// The ABI, for C.

@@ -83,7 +83,8 @@ pub(super) async fn project_host(global: &Global, project: &Project) -> Result<H
     if global.state_dir.is_none() {
         builder = builder.state_dir(project.state());
     }
-    Ok(builder.build().await?)
+    // What is missing in the manifest is best told with its path.
+    Ok(builder.observe_paths().build().await?)
 }
 
 async fn verdict(host: &Host, plugin: &Plugin, case: &Case) -> Verdict {

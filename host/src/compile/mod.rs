@@ -158,6 +158,7 @@ impl Compilers {
             config: None,
             identity: self.identity,
             has_network: false,
+            observed: None,
             spin: Duration::ZERO,
             adviser: None,
         });

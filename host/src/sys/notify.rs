@@ -1,6 +1,6 @@
 //! A seccomp listener (seccomp_unotify(2)): receive a notification, answer it.
 //!
-//! The memory of the notifying process is never read: only the system call's number and its register values count.
+//! Only the system call's number and its register values count: what is in the memory of the notifying process may change.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 

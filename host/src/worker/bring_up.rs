@@ -10,6 +10,7 @@ use hotcell_protocol::{
 use tokio::io::Interest;
 
 use super::evidence::{Expected, read_status};
+use super::lookout::Lookout;
 use super::supervisor::Supervisor;
 use super::{Blueprint, Broken, Incoming, Particulars, Placement, STARTING, StopTask, Worker};
 use crate::broker::Broker;
@@ -139,9 +140,17 @@ impl Worker {
             stage: self.stage.clone(),
             record: Arc::clone(&self.record),
             slot: self.slot.clone(),
+            lookout: self.lookout(),
         };
         self.supervisor = Some(StopTask(tokio::spawn(supervisor.serve(listener)).abort_handle()));
         Ok(())
+    }
+
+    fn lookout(&self) -> Option<Lookout> {
+        let Blueprint { observed, orders, .. } = self.blueprint.as_ref();
+        let allowed = hotcell_policy::for_pid(observed.as_ref()?, self.process.pid());
+        let rules = &orders.landlock.rules;
+        Some(Lookout::new(allowed, rules, &self.places, self.process.pid(), self.process.shared_pidfd()))
     }
 
     fn verify(&mut self, statement: Statement) -> Result<Evidence, StartFault> {

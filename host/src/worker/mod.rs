@@ -6,6 +6,7 @@ mod bells;
 mod bring_up;
 mod evidence;
 mod line;
+mod lookout;
 mod office;
 mod placement;
 mod quota;
@@ -18,7 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hotcell_policy::CgroupLimit;
-use hotcell_protocol::{CallId, Channel, CommandLine, Evidence, Generation, Image, Orders, Runtime, ring};
+use hotcell_protocol::{
+    CallId, Channel, CommandLine, Evidence, Filter, Generation, Image, Orders, Place, Runtime, ring,
+};
 use tokio::task::AbortHandle;
 
 use crate::broker::{Answer, Broker};
@@ -78,6 +81,8 @@ pub(crate) struct Blueprint {
     pub(crate) identity: Option<Identity>,
     /// Whether the plan grants connections.
     pub(crate) has_network: bool,
+    /// Where paths are observed, what the plugin may call.
+    pub(crate) observed: Option<Filter>,
     /// How long worker and caller look for each other's messages before they sleep.
     pub(crate) spin: Duration,
     /// `None` for the compiler.
@@ -132,6 +137,8 @@ pub(crate) struct Worker {
     blueprint: Arc<Blueprint>,
     surroundings: Surroundings,
     particulars: Particulars,
+    /// Base folders, as absolute paths.
+    places: Vec<(Place, String)>,
     scratch: Option<Scratch>,
     group: Option<Group>,
     /// Once it is confined.
@@ -206,6 +213,7 @@ impl Worker {
             blueprint: Arc::clone(blueprint),
             surroundings: surroundings.clone(),
             particulars,
+            places: places.paths,
             scratch: places.scratch,
             group,
             evidence: None,

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use hotcell_policy::review::Access;
+
 use super::Blueprint;
 use crate::event::{EventKind, EventSender};
 use crate::exit::ExitCause;
@@ -17,8 +19,8 @@ const TOLD: u64 = 16;
 /// Violations after which a worker is killed: it does nothing else any more.
 const FLOOD: u64 = 4096;
 
-/// Longest address that is told of, in bytes.
-const ADDRESS_SHOWN: usize = 300;
+/// Longest address, path or name that is told of, in bytes.
+const TEXT_SHOWN: usize = 300;
 
 /// The record of one worker.
 pub(crate) struct Record {
@@ -111,13 +113,13 @@ impl Record {
 
     /// The same for a connection, by the address that the plugin gave.
     pub(crate) fn refused_connection(&self, wanted: &[u8]) {
-        let act = || format!("connection to {}", escape(wanted.get(..ADDRESS_SHOWN).unwrap_or(wanted)));
+        let act = || format!("connection to {}", escape(wanted.get(..TEXT_SHOWN).unwrap_or(wanted)));
         self.refused_by_broker(act, |adviser| adviser.connection(wanted));
     }
 
     /// The same for the look-up of a name.
     pub(crate) fn refused_look_up(&self, name: &[u8]) {
-        let act = || format!("look-up of {}", escape(name.get(..ADDRESS_SHOWN).unwrap_or(name)));
+        let act = || format!("look-up of {}", escape(name.get(..TEXT_SHOWN).unwrap_or(name)));
         self.refused_by_broker(act, |adviser| adviser.look_up(name));
     }
 
@@ -141,14 +143,31 @@ impl Record {
 
     /// The same for an address to listen at.
     pub(crate) fn refused_listening(&self, wanted: &[u8]) {
-        let act = || format!("listening at {}", escape(wanted.get(..ADDRESS_SHOWN).unwrap_or(wanted)));
+        let act = || format!("listening at {}", escape(wanted.get(..TEXT_SHOWN).unwrap_or(wanted)));
         self.refused_by_broker(act, |adviser| adviser.listening(wanted));
+    }
+
+    /// The same for a path, of which the host read what the plugin had there; the kernel has refused what was there then.
+    pub(crate) fn refused_path(&self, path: &str, access: Access) {
+        let verb = match access {
+            Access::Read => "reading",
+            Access::Write => "writing",
+            Access::Create => "creating",
+            Access::Delete => "deleting or renaming",
+        };
+        let act =
+            || format!("{verb} {}", escape(path.as_bytes().get(..TEXT_SHOWN).unwrap_or(path.as_bytes())));
+        if self.count(act) {
+            let advice = |adviser: &Adviser| adviser.path(path, access);
+            let advice = self.blueprint.adviser.as_ref().map_or((Severity::Low, Vec::new()), advice);
+            self.tell(Refuser::Landlock, Observer::Host, act(), Vec::new(), advice);
+        }
     }
 
     /// The same for a program.
     pub(crate) fn refused_program(&self, wanted: &str) {
         let act = || {
-            format!("program {}", escape(wanted.as_bytes().get(..ADDRESS_SHOWN).unwrap_or(wanted.as_bytes())))
+            format!("program {}", escape(wanted.as_bytes().get(..TEXT_SHOWN).unwrap_or(wanted.as_bytes())))
         };
         self.refused_by_broker(act, |adviser| adviser.program(wanted));
     }

@@ -2,7 +2,8 @@
 //! connections has one, too, which is asked about socket(2) alone.
 //!
 //! While the library loads, a second program, the judge, says what may continue; once the host has seen "loaded", nothing
-//! may. The worker's memory is never read, so there is nothing that it could change between check and use.
+//! may, but the calls whose paths are observed (`lookout`), which the program allows anyway. Nothing is decided by the worker's
+//! memory, so there is nothing that it could change between check and use.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::AddressFamily;
 use tokio::io::Interest;
 
+use super::lookout::Lookout;
 use super::record::Record;
 use crate::network::{Slot, unconnected};
 use crate::sys::notify::{self, Notification, Verdict};
@@ -60,6 +62,8 @@ pub(crate) struct Supervisor {
     pub(crate) record: Arc<Record>,
     /// A connection that the host has made for the worker.
     pub(crate) slot: Slot,
+    /// Where paths are observed.
+    pub(crate) lookout: Option<Lookout>,
 }
 
 impl Supervisor {
@@ -134,21 +138,35 @@ impl Supervisor {
             }
             return Verdict::Continue;
         }
+        if let Some(lookout) = self.lookout.as_ref().filter(|_| stage == LOADED)
+            && evaluates(lookout.allowed(), notification)
+        {
+            let refused = name(notification).map_or(Vec::new(), |name| lookout.look(name, notification));
+            for (path, access) in refused {
+                self.record.refused_path(&path, access);
+            }
+            return Verdict::Continue;
+        }
         if stage != CONFINING {
-            self.record.refused_syscall(name(notification), notification.arguments.to_vec());
+            self.record.refused_syscall(shown_name(notification), notification.arguments.to_vec());
         }
         Verdict::Refuse(libc::EPERM)
     }
 
     fn allows(&self, notification: &Notification) -> bool {
-        let data = SeccompData {
-            nr: notification.number.cast_unsigned(),
-            arch: notification.arch,
-            instruction_pointer: notification.instruction_pointer,
-            args: notification.arguments,
-        };
-        hotcell_policy::evaluate(&self.judge, &data) == Action::Allow
+        evaluates(&self.judge, notification)
     }
+}
+
+/// Whether a program allows a call.
+fn evaluates(program: &[Instruction], notification: &Notification) -> bool {
+    let data = SeccompData {
+        nr: notification.number.cast_unsigned(),
+        arch: notification.arch,
+        instruction_pointer: notification.instruction_pointer,
+        args: notification.arguments,
+    };
+    hotcell_policy::evaluate(program, &data) == Action::Allow
 }
 
 /// Whether this is socket(2), by which a worker takes the connection that waits for it.
@@ -157,13 +175,15 @@ fn is_socket(notification: &Notification) -> bool {
         && i64::from(notification.number) == libc::SYS_socket
 }
 
-/// The name of a system call; its number for one of another architecture or a newer kernel.
-fn name(notification: &Notification) -> String {
+/// The name of a system call of this architecture.
+fn name(notification: &Notification) -> Option<&'static str> {
+    let arch = Arch::of_this_build().filter(|arch| arch.audit() == notification.arch)?;
+    hotcell_policy::syscall_name(arch, notification.number.cast_unsigned())
+}
+
+/// The name; the number for one of another architecture or a newer kernel.
+fn shown_name(notification: &Notification) -> String {
     let number = notification.number.cast_unsigned();
-    let arch = Arch::of_this_build().filter(|arch| arch.audit() == notification.arch);
-    let known = arch.and_then(|arch| hotcell_policy::syscall_name(arch, number));
-    known.map_or_else(
-        || format!("system call {number} of architecture {:#x}", notification.arch),
-        str::to_owned,
-    )
+    let unknown = || format!("system call {number} of architecture {:#x}", notification.arch);
+    name(notification).map_or_else(unknown, str::to_owned)
 }

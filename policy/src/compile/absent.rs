@@ -29,7 +29,7 @@ pub(super) fn lines(policy: &Policy, platform: &Platform) -> Vec<String> {
     );
     lines.extend(files(policy, hides_files));
     lines.extend(cgroups(policy).map(str::to_owned));
-    lines.push(violations(policy.runtime).to_owned());
+    lines.push(violations(policy).to_owned());
     lines
 }
 
@@ -87,8 +87,11 @@ fn cgroups(policy: &Policy) -> impl Iterator<Item = &'static str> {
     lines.into_iter().filter(move |(controller, _)| !asked.contains(controller)).map(|(_, line)| line)
 }
 
-fn violations(runtime: Runtime) -> &'static str {
-    match runtime {
+fn violations(policy: &Policy) -> &'static str {
+    match policy.runtime {
+        Runtime::Native if policy.observes.is_some() => {
+            "violations: what Landlock refuses is told by the path that the host read, which the plugin may have changed since"
+        }
         Runtime::Native | Runtime::Program => {
             "violations: what Landlock refuses is not seen by the host; what seccomp refuses is"
         }

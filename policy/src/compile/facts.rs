@@ -167,6 +167,10 @@ fn process(facts: &mut Vec<Fact>, policy: &Policy, orders: &Orders) {
         };
         add(facts, Topic::Process, words, source);
     }
+    if let Some(source) = &policy.observes {
+        let text = "observed: the host reads the paths of what is opened, made, removed and renamed";
+        add(facts, Topic::Process, text, source.clone());
+    }
     let uid =
         if orders.distinct_uid { "a uid and gid of the plugin's own" } else { "the user's uid and gid" };
     let dumpable = if orders.dumpable { "dumpable" } else { "not dumpable" };

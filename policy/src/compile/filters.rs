@@ -20,7 +20,8 @@ pub(super) fn compile(policy: &Policy, platform: &Platform) -> Result<Filters, P
             (Runtime::Native | Runtime::Program, _) | (_, Stage::Load) => Action::Notify,
             (_, Stage::Run) => Action::Allow,
         };
-        make(platform.arch, &rules, default, asked)
+        let watched = if policy.observes.is_some() && stage == Stage::Run { &OBSERVED[..] } else { &[] };
+        make(platform.arch, &rules, default, asked, watched)
     };
     match policy.runtime {
         Runtime::Native | Runtime::Program => Ok(Filters::Supervised {
@@ -38,6 +39,29 @@ pub(super) fn compile(policy: &Policy, platform: &Platform) -> Result<Filters, P
             run: Some(program(Stage::Run, run_default(policy.runtime))?),
         }),
     }
+}
+
+/// The calls that Landlock refuses by their paths.
+const OBSERVED: [&str; 10] = [
+    "mkdir",
+    "mkdirat",
+    "openat",
+    "rename",
+    "renameat",
+    "renameat2",
+    "rmdir",
+    "truncate",
+    "unlink",
+    "unlinkat",
+];
+
+/// The Run program as it is without observing, where paths are observed.
+pub(super) fn observed(policy: &Policy, platform: &Platform) -> Result<Option<Filter>, PolicyError> {
+    if policy.observes.is_none() {
+        return Ok(None);
+    }
+    let rules: Vec<&Rule> = in_force(policy, Stage::Run).flat_map(|set| &set.rules).collect();
+    make(platform.arch, &rules, Action::Notify, Action::Notify, &[]).map(Some)
 }
 
 /// What a call outside all sets meets after `seal`. A wasm guest without WASI makes no system call of its own, so one
@@ -98,12 +122,20 @@ pub(crate) fn in_force(policy: &Policy, stage: Stage) -> impl Iterator<Item = &S
     })
 }
 
-/// `asked` is what a call meets that the host answers.
-fn make(arch: Arch, rules: &[&Rule], default: Action, asked: Action) -> Result<Filter, PolicyError> {
+/// `asked` is what a call meets that the host answers, `watched` are calls that it is asked about although they are allowed.
+fn make(
+    arch: Arch,
+    rules: &[&Rule],
+    default: Action,
+    asked: Action,
+    watched: &[&str],
+) -> Result<Filter, PolicyError> {
     let mut table = Table::new();
     for rule in rules {
-        for number in rule.names.iter().filter_map(|name| syscall_number(arch, name)) {
+        let known = rule.names.iter().filter_map(|name| Some((name.as_str(), syscall_number(arch, name)?)));
+        for (name, number) in known {
             let action = match rule.answer {
+                Answer::Allow if watched.contains(&name) => Action::Notify,
                 Answer::Allow => Action::Allow,
                 Answer::Errno(_, number) => Action::Errno(number),
                 Answer::Host => asked,

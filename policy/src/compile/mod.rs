@@ -32,7 +32,8 @@ pub fn compile(policy: &Policy, platform: &Platform) -> Result<Plan, PolicyError
     let facts = facts::write(policy, platform, &orders, &cgroups, programs.as_deref());
     let connects = policy.connects.iter().map(|(grant, _)| grant.clone()).collect();
     let listens = policy.listens.iter().map(|(address, _)| *address).collect();
-    Ok(Plan { orders, cgroups, connects, listens, programs, platform: platform.clone(), facts })
+    let observed = filters::observed(policy, platform)?;
+    Ok(Plan { orders, cgroups, connects, listens, observed, programs, platform: platform.clone(), facts })
 }
 
 fn orders(policy: &Policy, platform: &Platform) -> Result<Orders, PolicyError> {

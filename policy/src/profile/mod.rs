@@ -26,6 +26,8 @@ pub struct Profile {
     pub(crate) runtimes: Vec<Runtime>,
     pub(crate) requires_signature: bool,
     pub(crate) audit: Option<AuditLimit>,
+    /// Who wants the paths of native plugins observed.
+    pub(crate) observes: Option<String>,
     /// With the name of the profile that says so; otherwise as is usual for the runtime.
     pub(crate) launch: Option<(Launch, String)>,
     pub(crate) landlock: u32,
@@ -206,6 +208,12 @@ impl Profile {
     /// From which severity on a finding of an audit refuses a load; `None` where none is made.
     pub fn audit(&self) -> Option<AuditLimit> {
         self.audit
+    }
+
+    /// The same, with the paths of native plugins observed, as `observe = "paths"` says; for development.
+    #[must_use]
+    pub fn observing_paths(self) -> Profile {
+        Profile { observes: Some("the application".to_owned()), ..self }
     }
 
     /// Whether it grants any path.

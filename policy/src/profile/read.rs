@@ -14,13 +14,14 @@ use crate::policy::no_connections;
 use crate::seccomp::{Granted, SyscallSet};
 
 /// The keys of a profile.
-pub(crate) const KEYS: [&str; 17] = [
+pub(crate) const KEYS: [&str; 18] = [
     "schema",
     "summary",
     "runtime",
     "extends",
     "signature",
     "audit",
+    "observe",
     "launch",
     "landlock",
     "namespaces",
@@ -109,6 +110,7 @@ fn fresh(
         runtimes: runtimes(&fields.required("runtime")?, author)?,
         requires_signature: false,
         audit: None,
+        observes: None,
         launch: None,
         landlock,
         namespaces: Vec::new(),
@@ -182,6 +184,10 @@ fn add_grants(fields: &Fields<'_>, profile: &mut Profile) -> Result<(), ParseErr
     }
     if let Some(field) = fields.optional("audit") {
         profile.audit = Some(field.choice(&AuditLimit::ALL)?);
+    }
+    if let Some(field) = fields.optional("observe") {
+        field.choice(&[("paths", ())])?;
+        profile.observes = Some(format!("{source} observe"));
     }
     if let Some(field) = fields.optional("launch") {
         let launch = field.choice(&[("fork", Launch::Fork), ("exec", Launch::Exec)])?;

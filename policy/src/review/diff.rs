@@ -118,6 +118,7 @@ fn between(old: &Profile, new: &Profile, was: &Policy, is: &Policy) -> Vec<Diffe
     all.extend(signature(old.requires_signature, new.requires_signature));
     all.extend(audit(old.audit, new.audit));
     all.extend(launch(was.launch.0, is.launch.0));
+    all.extend(observe(old.observes.is_some(), new.observes.is_some()));
     all.extend(landlock(was.landlock, is.landlock));
     all.extend(namespaces(was, is));
     all.extend(cgroups(was, is));
@@ -140,6 +141,15 @@ fn signature(was: bool, is: bool) -> Option<Difference> {
         _ => return None,
     };
     Some(Difference::new(mark, "signature", text))
+}
+
+fn observe(was: bool, is: bool) -> Option<Difference> {
+    let text = match (was, is) {
+        (false, true) => "the host reads the paths of native plugins; they may do what they could before",
+        (true, false) => "no longer",
+        _ => return None,
+    };
+    Some(Difference::new(Mark::Same, "observe", text))
 }
 
 fn audit(was: Option<AuditLimit>, is: Option<AuditLimit>) -> Option<Difference> {

@@ -360,9 +360,12 @@ fn rule_ground(name: &str, set: &SyscallSet, rule: &Rule) -> Ground {
 /// The sets that would allow such a call, and what is missing for each; `nothing` begins the line where there is none.
 fn sets_with(profile: &Profile, policy: &Policy, name: &str, asked: &Term, nothing: &str) -> Vec<String> {
     let sets = SyscallSet::names().map(SyscallSet::shipped);
+    // What gives the least comes first.
+    let mut sets: Vec<SyscallSet> = sets.into_iter().flatten().collect();
+    sets.sort_by_key(|set| set.when);
     let (mut whole, mut partly) = (Vec::new(), Vec::new());
     let (mut own, mut others) = (Vec::new(), Vec::new());
-    for set in sets.iter().flatten() {
+    for set in &sets {
         let named = |rule: &&Rule| {
             !matches!(rule.answer, Answer::Errno(..)) && rule.names.iter().any(|known| known == name)
         };

@@ -17,8 +17,8 @@ pub(crate) enum Stage {
     Run,
 }
 
-/// A permission that a set belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A permission that a set belongs to, those that give less first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Granted {
     Read,
     Write,
