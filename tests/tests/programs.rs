@@ -32,8 +32,12 @@ fn builder(folders: &Folders, more: &str) -> HostBuilder {
     let wasm =
         [("\"seal\"]", "\"seal\", \"program-load\", \"programs\"]"), ("processes   = 0", "processes   = 1")];
     let data = "\n[[file]]\npath = \"${data}\"\naccess = \"write\"\ncreate = true\nwhy = \"The test's.\"\n";
+    let mut hiding = native.to_vec();
+    hiding.push(("\"uts\"]", "\"uts\", \"mount\"]"));
+    let grants_and_data = format!("{data}{grants}");
     fixture::host(folders)
-        .profile(common::profile("native-strict", "runs", &native, &format!("{data}{grants}")))
+        .profile(common::profile("native-strict", "runs", &native, &grants_and_data))
+        .profile(common::profile("native-strict", "hidden", &hiding, &grants_and_data))
         .profile(common::profile("pure-compute", "wasm-runs", &wasm, &grants))
 }
 
@@ -311,16 +315,22 @@ fn programs_that_were_started_end_with_their_worker() {
     });
 }
 
+/// Where the loader of this machine's programs really is.
+fn loader() -> PathBuf {
+    let loaders = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"];
+    loaders.iter().find_map(|loader| std::fs::canonicalize(loader).ok()).expect("a loader")
+}
+
+/// One more program that is granted; `code` is empty or a line.
+fn grant(program: &str, code: &str) -> String {
+    let reasons = "why = \"A test runs it.\"\nrisk = \"It writes what it reads.\"\n";
+    format!("\n[[spawn]]\nprogram = \"{program}\"\n{code}{reasons}")
+}
+
 /// A program of the system, with its loader and libraries.
 #[tokio::test]
 async fn a_program_of_the_system_runs_with_the_code_that_its_grant_names_and_not_without() {
-    let loaders = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"];
-    let loader = loaders.iter().find_map(|loader| std::fs::canonicalize(loader).ok()).expect("a loader");
-    let code = loader.parent().expect("a folder").display().to_string();
-    let grant = |program: &str, code: &str| {
-        let reasons = "why = \"A test runs it.\"\nrisk = \"It writes what it reads.\"\n";
-        format!("\n[[spawn]]\nprogram = \"{program}\"\n{code}{reasons}")
-    };
+    let code = loader().parent().expect("a folder").display().to_string();
     let folders = Folders::new();
     let grants = grant("/usr/bin/tr", &format!("code = [\"{code}\"]\n")) + &grant("/usr/bin/env", "");
     let (host, plugin) = runner(&folders, "system", &grants, &["/usr/bin/tr"]).await;
@@ -330,6 +340,25 @@ async fn a_program_of_the_system_runs_with_the_code_that_its_grant_names_and_not
     let bare = host.load(native_package(&folders, "bare", &permissions)).await.expect("it is granted");
     let failed = run(&bare, request("/usr/bin/env", &[]), "").await.expect_err("it has no loader");
     assert!(failed.contains("its loader is not in the `code` of the grant"), "{failed}");
+    host.shutdown().await;
+}
+
+/// Nothing is there but what was granted, and so no link to a loader.
+#[tokio::test]
+async fn in_a_file_tree_of_its_own_a_static_program_runs_and_a_dynamic_one_does_not() {
+    let folders = Folders::new();
+    let code = format!("code = [\"{}\"]\n", loader().parent().expect("a folder").display());
+    let host = builder(&folders, &grant("/usr/bin/env", &code)).build().await.expect("a host starts");
+    let more = json!({
+        "permissions": { "process": { "spawn": [TOOL, "/usr/bin/env"] } }, "security_policy": { "profile": "hidden" },
+    });
+    let path = common::native(&folders, "hidden", "crash-lab/native/crash_lab.so", more);
+    with_tool(&path);
+    let plugin = host.load(path).await.unwrap_or_else(|error| panic!("{error}"));
+    let said = run(&plugin, request(TOOL, &["read", "/etc/passwd"]), "").await;
+    assert_eq!(said, Ok((json!({ "exit": 1 }), "read: ENOENT\n".to_owned())));
+    let failed = run(&plugin, request("/usr/bin/env", &[]), "").await.expect_err("its loader is not found");
+    assert!(failed.contains("its loader is not there"), "{failed}");
     host.shutdown().await;
 }
 
