@@ -140,7 +140,7 @@ impl Worker {
             stage: self.stage.clone(),
             record: Arc::clone(&self.record),
             slot: self.slot.clone(),
-            lookout: self.lookout(),
+            lookout: self.lookout().map(Arc::new),
         };
         self.supervisor = Some(StopTask(tokio::spawn(supervisor.serve(listener)).abort_handle()));
         Ok(())

@@ -63,7 +63,7 @@ pub(crate) struct Supervisor {
     /// A connection that the host has made for the worker.
     pub(crate) slot: Slot,
     /// Where paths are observed.
-    pub(crate) lookout: Option<Lookout>,
+    pub(crate) lookout: Option<Arc<Lookout>>,
 }
 
 impl Supervisor {
@@ -80,6 +80,7 @@ impl Supervisor {
             match notify::receive(listener.get_ref().0.as_fd()) {
                 Ok(Some(notification)) => {
                     burst -= 1;
+                    self.look(&notification).await;
                     if self.answer(listener.get_ref().0.as_fd(), &notification).is_err() {
                         return;
                     }
@@ -88,6 +89,22 @@ impl Supervisor {
                 // Nobody is left to answer.
                 Err(_) => return,
             }
+        }
+    }
+
+    /// The lookout, where this call is one that it looks at, and goes on.
+    fn watched(&self, notification: &Notification) -> Option<&Arc<Lookout>> {
+        let lookout = self.lookout.as_ref().filter(|_| self.stage.now() == LOADED)?;
+        evaluates(lookout.allowed(), notification).then_some(lookout)
+    }
+
+    /// Tells what the kernel will refuse by its path. On another thread: the plugin chooses the path, and a file system may hang.
+    async fn look(&self, notification: &Notification) {
+        let Some((lookout, name)) = self.watched(notification).zip(name(notification)) else { return };
+        let (lookout, notification) = (Arc::clone(lookout), *notification);
+        let looked = tokio::task::spawn_blocking(move || lookout.look(name, &notification)).await;
+        for (path, access) in looked.unwrap_or_default() {
+            self.record.refused_path(&path, access);
         }
     }
 
@@ -138,13 +155,7 @@ impl Supervisor {
             }
             return Verdict::Continue;
         }
-        if let Some(lookout) = self.lookout.as_ref().filter(|_| stage == LOADED)
-            && evaluates(lookout.allowed(), notification)
-        {
-            let refused = name(notification).map_or(Vec::new(), |name| lookout.look(name, notification));
-            for (path, access) in refused {
-                self.record.refused_path(&path, access);
-            }
+        if self.watched(notification).is_some() {
             return Verdict::Continue;
         }
         if stage != CONFINING {
