@@ -517,41 +517,42 @@ fn narrow_file_size(policy: &mut Policy, manifest: &Manifest, profile: &Profile)
     Ok(())
 }
 
-/// One, unless the manifest asks for more and the profile grants as many.
 fn narrow_processes(policy: &mut Policy, manifest: &Manifest, profile: &Profile) -> Result<(), PolicyError> {
-    let Some(Located { value, line }) = manifest.requests.max_processes else { return Ok(()) };
-    let place = place(manifest, line);
-    if value > policy.limits.processes {
-        return Err(PolicyError::Refused {
-            request: format!("{value} processes"),
-            place,
-            reason: format!("`processes` is {}", policy.limits.processes),
-            profile: profile.name().to_owned(),
-            advice: format!("this line of the profile would: processes = {value}"),
-        });
-    }
-    policy.limits.processes = value;
-    policy.narrowed.push(("processes", place));
+    let Some(wanted) = &manifest.requests.max_processes else { return Ok(()) };
+    policy.limits.processes = at_most(policy.limits.processes, wanted, "processes", manifest, profile)?;
+    policy.narrowed.push(("processes", place(manifest, wanted.line)));
     Ok(())
 }
 
+/// What a manifest asks for, if the profile's limit of this name is as much.
+fn at_most(
+    granted: u32,
+    wanted: &Located<u32>,
+    key: &str,
+    manifest: &Manifest,
+    profile: &Profile,
+) -> Result<u32, PolicyError> {
+    let value = wanted.value;
+    if value <= granted {
+        return Ok(value);
+    }
+    Err(PolicyError::Refused {
+        request: format!("{value} {key}"),
+        place: place(manifest, wanted.line),
+        reason: format!("`{key}` is {granted}"),
+        profile: profile.name().to_owned(),
+        advice: format!("this line of the profile would: {key} = {value}"),
+    })
+}
+
+/// One, unless the manifest asks for more and the profile grants as many.
 fn narrow_instances(policy: &mut Policy, manifest: &Manifest, profile: &Profile) -> Result<(), PolicyError> {
-    let Some(Located { value, line }) = manifest.instances else {
+    let Some(wanted) = &manifest.instances else {
         policy.limits.instances = 1;
         policy.narrowed.push(("instances", BUILT_IN.to_owned()));
         return Ok(());
     };
-    let place = place(manifest, line);
-    if value > policy.limits.instances {
-        return Err(PolicyError::Refused {
-            request: format!("{value} instances"),
-            place,
-            reason: format!("`instances` is {}", policy.limits.instances),
-            profile: profile.name().to_owned(),
-            advice: format!("this line of the profile would: instances = {value}"),
-        });
-    }
-    policy.limits.instances = value;
-    policy.narrowed.push(("instances", place));
+    policy.limits.instances = at_most(policy.limits.instances, wanted, "instances", manifest, profile)?;
+    policy.narrowed.push(("instances", place(manifest, wanted.line)));
     Ok(())
 }

@@ -391,6 +391,29 @@ fn programs_are_covered_by_name_and_confined_by_what_the_plugin_has_and_their_ow
 }
 
 #[test]
+fn no_code_of_a_program_is_where_the_plugin_can_write() {
+    let text = Profile::shipped_text("native-strict").expect("ships");
+    let text =
+        text.replacen("processes   = 0", "processes   = 1", 1).replacen("landlock = 1", "landlock = 3", 1);
+    let sets = "syscalls = [\"program-load\", \"programs\", \"files-read\", \"files-write\", ";
+    let text = text.replacen("syscalls = [", sets, 1);
+    let written = |path: &str| {
+        let grants = format!(
+            "\n[[file]]\npath = \"{path}\"\naccess = \"write\"\nwhy = \"x\"\nrisk = \"y\"\n\n[[spawn]]\nprogram = \"/srv/bin/tool\"\n\
+             code = [\"/srv/lib\"]\nwhy = \"x\"\nrisk = \"y\"\n"
+        );
+        Profile::parse("runs.toml", &format!("{text}{grants}"))
+    };
+    for inside in ["/srv/bin", "/srv/bin/tool", "/srv/lib/x", "/srv/lib", "/srv"] {
+        let error = written(inside).expect_err(inside);
+        assert!(error.to_string().contains("what a plugin can write"), "{error}");
+    }
+    for beside in ["/srv/data", "/srv/bin/tool2", "${data}"] {
+        written(beside).unwrap_or_else(|error| panic!("{beside}: {error}"));
+    }
+}
+
+#[test]
 fn an_address_to_listen_at_is_an_ip_address_in_one_form() {
     for wrong in [
         "localhost:80",

@@ -35,19 +35,12 @@ pub(crate) struct Sealed {
 
 impl Sealed {
     /// Copies an artifact. Blocks on its file system.
-    pub(crate) fn copy(name: &str, mut file: File) -> Result<Sealed, Error> {
-        let subject = |source| Error::io(format!("read {name}"), source);
-        let size = file.metadata().map_err(subject)?.len();
-        check_size(name, size)?;
-        let mut memory = File::from(memory("hotcell-artifact")?);
-        let digest = copy_measured(&mut file, &mut memory, name)?;
-        Sealed::seal(memory.into(), digest)
+    pub(crate) fn copy(name: &str, file: File) -> Result<Sealed, Error> {
+        Sealed::copy_into(memory("hotcell-artifact")?, name, file)
     }
 
     /// Copies a program, for execveat(2).
-    pub(crate) fn copy_program(name: &str, mut file: File) -> Result<Sealed, Error> {
-        let subject = |source| Error::io(format!("read {name}"), source);
-        check_size(name, file.metadata().map_err(subject)?.len())?;
+    pub(crate) fn copy_program(name: &str, file: File) -> Result<Sealed, Error> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let memory = match memfd_create("hotcell-program", flags | MemfdFlags::EXEC) {
             // Before 6.3 every memory file can be executed.
@@ -55,6 +48,12 @@ impl Sealed {
             other => other,
         };
         let memory = memory.map_err(|errno| Error::io("make a memory file", errno.into()))?;
+        Sealed::copy_into(memory, name, file)
+    }
+
+    fn copy_into(memory: OwnedFd, name: &str, mut file: File) -> Result<Sealed, Error> {
+        let size = file.metadata().map_err(|source| Error::io(format!("read {name}"), source))?.len();
+        check_size(name, size)?;
         let mut memory = File::from(memory);
         let digest = copy_measured(&mut file, &mut memory, name)?;
         Sealed::seal(memory.into(), digest)

@@ -43,7 +43,7 @@ pub(super) fn compile(policy: &Policy, platform: &Platform) -> Result<Landlock, 
     let rule =
         |path: &GrantPath, access| PathRule { place: path.place(), path: path.path().to_owned(), access };
     let files = policy.files.iter().map(|file| rule(&file.path, access(file, abi)));
-    let code = code(policy).map(|(path, _)| rule(path, CODE));
+    let code = code(policy).into_iter().map(|(path, _)| rule(path, CODE));
     Ok(Landlock { abi, rules: files.chain(code).collect() })
 }
 
@@ -52,18 +52,20 @@ const CODE: u64 = 1 | 1 << 2 | 1 << 3;
 
 /// Where the code of programs is that no plugin file grant covers, and where each comes from. The program itself is executed
 /// from a sealed copy; what it is made of beside is opened by the kernel (its loader) and by the loader.
-pub(super) fn code(policy: &Policy) -> impl Iterator<Item = (&GrantPath, &str)> {
+pub(super) fn code(policy: &Policy) -> Vec<(&GrantPath, &str)> {
     let of_programs: &[ProgramGrant] = match policy.runtime {
         Runtime::Program => &policy.programs,
         _ => &[],
     };
-    let all =
-        of_programs.iter().flat_map(|grant| grant.code.iter().map(move |path| (path, grant.source.as_str())));
-    let first = |index: usize, path: &GrantPath| {
-        let earlier = of_programs.iter().flat_map(|grant| &grant.code).take(index);
-        !earlier.into_iter().any(|other| other == path)
-    };
-    all.enumerate().filter(move |(index, (path, _))| first(*index, path)).map(|(_, found)| found)
+    let mut all: Vec<(&GrantPath, &str)> = Vec::new();
+    for grant in of_programs {
+        for path in &grant.code {
+            if !all.iter().any(|(known, _)| *known == path) {
+                all.push((path, &grant.source));
+            }
+        }
+    }
+    all
 }
 
 fn written_abi(abi: u32) -> String {

@@ -424,6 +424,15 @@ fn check_programs(fields: &Fields<'_>, profile: &Profile) -> Result<(), ParseErr
         let message = "the profile grants programs, and its limit `processes` lets none run";
         return Err(first.error(message).with_help("`processes` is how many run at a time"));
     }
+    let written = profile.files.iter().filter(|file| file.access == FileAccess::Write);
+    for (rule, file) in profile.spawns.iter().flat_map(|rule| written.clone().map(move |file| (rule, file))) {
+        let mut parts = std::iter::once(&rule.program).chain(&rule.code);
+        let Some(part) = parts.find(|part| file.path.covers(part) || part.covers(&file.path)) else {
+            continue;
+        };
+        let message = format!("`{part}` is code of a program, and `{}` can be written", file.path);
+        return Err(first.error(message).with_help("what a plugin can write, it cannot have run"));
+    }
     let missing = PROGRAM_SETS.iter().find(|set| !profile.sets.iter().any(|known| known.name == **set));
     let Some(set) = missing else { return Ok(()) };
     let message = "the profile grants programs, and names no syscall set for them";
