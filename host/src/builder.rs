@@ -17,7 +17,7 @@ use crate::event::EventSender;
 use crate::host::{Host, Parts};
 use crate::identity::{COMPILER, Identity, REGISTRY, Registry, UID_BASE, UID_COUNT};
 use crate::launcher::{Launcher, Programs};
-use crate::network::Resolver;
+use crate::network::{Directory, Resolver, Roots};
 use crate::package::{Gate, Packages};
 use crate::places::Places;
 use crate::platform::platform;
@@ -46,7 +46,7 @@ pub struct HostBuilder {
     events: usize,
     budget: u64,
     cgroup: Option<PathBuf>,
-    resolver: Resolver,
+    directory: Directory,
     require_signatures: bool,
 }
 
@@ -63,7 +63,7 @@ impl HostBuilder {
             events: EVENTS,
             budget: BUDGET,
             cgroup: None,
-            resolver: Resolver::system(),
+            directory: Resolver::system().into(),
             require_signatures: false,
         }
     }
@@ -160,7 +160,17 @@ impl HostBuilder {
         F: Fn(String, u16) -> A + Send + Sync + 'static,
         A: Future<Output = std::io::Result<Vec<SocketAddr>>> + Send + 'static,
     {
-        self.resolver = Resolver::new(resolve);
+        self.directory.resolver = Resolver::new(resolve);
+        self
+    }
+
+    /// The certificate authorities that plugins are told to trust (host call `net.roots`, and `wasi:http`), as PEM
+    /// (RFC 7468). Default: the bundle that `SSL_CERT_FILE` names, or the system's, read when a plugin first asks.
+    ///
+    /// A plugin checks the certificates itself: this says whom it should trust, and cannot make it. Where it may connect,
+    /// its plan says.
+    pub fn tls_roots(mut self, pem: impl Into<Vec<u8>>) -> HostBuilder {
+        self.directory.roots = Roots::given(pem.into());
         self
     }
 
@@ -206,7 +216,7 @@ impl HostBuilder {
     /// hotcell's programs are not found or not trustworthy, or a folder cannot be used.
     pub async fn build(self) -> Result<Host, Error> {
         let HostBuilder { worker, state, cache, cache_bound, registry, profiles, handlers, .. } = self;
-        let HostBuilder { events, budget, cgroup, resolver, require_signatures, .. } = self;
+        let HostBuilder { events, budget, cgroup, directory, require_signatures, .. } = self;
         let state = state_folder(state)?;
         let cache = folder_or(cache, "/var/cache/hotcell", ".cache/hotcell")?;
         let uids = registry.clone();
@@ -238,7 +248,7 @@ impl HostBuilder {
             platform,
             gate,
             registry,
-            resolver,
+            directory,
             wrecks,
             buried,
         }))

@@ -17,7 +17,7 @@ use crate::crash::{Crashes, Wreck};
 use crate::error::Error;
 use crate::event::{EventKind, Events};
 use crate::identity::Registry;
-use crate::network::Resolver;
+use crate::network::Directory;
 use crate::package::{Gate, Packages};
 use crate::plugin::{Loaded, Plugin};
 use crate::prepare::{LoadOptions, Prepared, prepare};
@@ -79,7 +79,7 @@ pub(crate) struct Shared {
     pub(crate) platform: Platform,
     pub(crate) gate: Arc<Gate>,
     pub(crate) registry: Registry,
-    pub(crate) resolver: Resolver,
+    pub(crate) directory: Directory,
     pub(crate) loaded: Loaded,
     plugins: AtomicU64,
     closing: watch::Sender<bool>,
@@ -95,7 +95,7 @@ pub(crate) struct Parts {
     pub(crate) platform: Platform,
     pub(crate) gate: Arc<Gate>,
     pub(crate) registry: Registry,
-    pub(crate) resolver: Resolver,
+    pub(crate) directory: Directory,
     pub(crate) wrecks: mpsc::Receiver<Wreck>,
     pub(crate) buried: oneshot::Receiver<()>,
 }
@@ -134,7 +134,7 @@ impl Host {
     }
 
     pub(crate) fn from_parts(parts: Parts) -> Host {
-        let Parts { surroundings, compilers, handlers, platform, gate, registry, resolver, wrecks, buried } =
+        let Parts { surroundings, compilers, handlers, platform, gate, registry, directory, wrecks, buried } =
             parts;
         let shared = Shared {
             surroundings,
@@ -143,7 +143,7 @@ impl Host {
             platform,
             gate,
             registry,
-            resolver,
+            directory,
             loaded: Loaded::default(),
             plugins: AtomicU64::new(1),
             closing: watch::Sender::new(false),

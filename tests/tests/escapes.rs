@@ -66,7 +66,11 @@ fn complement(bytes: &str) -> String {
 #[tokio::test]
 async fn the_memory_of_a_copied_worker_holds_nothing_of_the_host_or_of_another_plugin() {
     let folders = Folders::new();
-    let copied = [("landlock = 1", "landlock = 1\nlaunch = \"fork\"")];
+    // A search reads tens of MiB one byte at a time: on an emulated processor that takes longer than a call may by default.
+    let copied = [
+        ("landlock = 1", "landlock = 1\nlaunch = \"fork\""),
+        ("call        = \"10 s\"", "call        = \"2 min\""),
+    ];
     let profile = common::profile("native-strict", "copied", &copied, "");
     let secret = |of: &str| format!("{of} keeps {}", std::process::id());
     let (of_host, of_neighbour) = (secret("the host"), secret("a neighbour"));

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hotcell::{CallError, Class, EventKind, Host, HostBuilder, Plugin, ReloadOptions};
-use hotcell_tests::{Folders, Footprint, fixture, package};
+use hotcell_tests::{Folders, Footprint, fixture};
 use serde_json::json;
 
 mod common;
@@ -251,15 +251,7 @@ fn listening_leaves_the_host_nothing() {
 
 /// The sample that is a server by `wasi:sockets`.
 async fn answerer(host: &Host, folders: &Folders, name: &str, permissions: serde_json::Value) -> Plugin {
-    let path = folders.join(name);
-    std::fs::create_dir(&path).expect("the folder is new");
-    let manifest = json!({
-        "schema": 1, "id": format!("dev.hotcell.test.{name}"), "name": name, "version": "0.1.0",
-        "plugin_type": "wasm", "wasm_path": "dial.wasm", "runtime": "component", "permissions": permissions,
-        "security_policy": { "profile": "wasm-serve" },
-    });
-    std::fs::write(path.join("manifest.json"), manifest.to_string()).expect("writable");
-    std::fs::copy(package("dial/component/dial.wasm"), path.join("dial.wasm")).expect("it is built");
+    let path = common::dial(folders, name, "wasm-serve", permissions);
     host.load(path).await.unwrap_or_else(|error| panic!("{error}"))
 }
 

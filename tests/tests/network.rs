@@ -5,16 +5,17 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hotcell::{CallError, Class, EventKind, Host, HostBuilder, Plugin, Refuser};
-use hotcell_tests::{Folders, Footprint, fixture, package};
+use hotcell_tests::{Folders, Footprint, fixture};
 use serde_json::json;
 
 mod common;
+
+use common::json;
 
 /// Answers "pong" to whoever says "ping", on a port of its own, until it is dropped.
 struct Server {
@@ -347,35 +348,10 @@ async fn a_name_s_addresses_are_reached_by_plain_sockets_once_the_host_has_told_
 }
 
 /// The sample that talks by `wasi:sockets`, asking for this.
-fn dialer_package(folders: &Folders, name: &str, permissions: serde_json::Value) -> PathBuf {
-    let path = folders.join(name);
-    std::fs::create_dir(&path).expect("the folder is new");
-    let manifest = json!({
-        "schema": 1, "id": format!("dev.hotcell.test.{name}"), "name": name, "version": "0.1.0",
-        "plugin_type": "wasm", "wasm_path": "dial.wasm", "runtime": "component", "permissions": permissions,
-        "security_policy": { "profile": "wasm-net" },
-    });
-    std::fs::write(path.join("manifest.json"), manifest.to_string()).expect("writable");
-    std::fs::copy(package("dial/component/dial.wasm"), path.join("dial.wasm")).expect("it is built");
-    path
-}
-
 async fn dialer(host: &Host, folders: &Folders, name: &str, asked: &[&str]) -> Plugin {
     let permissions = if asked.is_empty() { json!({}) } else { json!({ "network": { "connect": asked } }) };
-    let loaded = host.load(dialer_package(folders, name, permissions)).await;
+    let loaded = host.load(common::dial(folders, name, "wasm-net", permissions)).await;
     loaded.unwrap_or_else(|error| panic!("{error}"))
-}
-
-async fn json(
-    plugin: &Plugin,
-    export: &str,
-    arguments: serde_json::Value,
-) -> Result<serde_json::Value, String> {
-    match plugin.call_raw(export, arguments.to_string().into_bytes()).await {
-        Ok(reply) => Ok(serde_json::from_slice(&reply).expect("JSON")),
-        Err(CallError::Plugin(text)) => Err(text.trim_matches('"').to_owned()),
-        Err(error) => panic!("{error}"),
-    }
 }
 
 #[tokio::test]
@@ -436,7 +412,7 @@ async fn an_application_s_own_host_call_of_that_name_gives_a_component_no_connec
         .profile(common::profile("pure-compute", "wasm-net", &[], grant))
         .host_call("net.connect", async |_, _| Ok(Vec::new()));
     let host = host.build().await.expect("a host starts");
-    let path = dialer_package(&folders, "own-call", json!({ "host_calls": ["net.connect"] }));
+    let path = common::dial(&folders, "own-call", "wasm-net", json!({ "host_calls": ["net.connect"] }));
     let plugin = host.load(path).await.unwrap_or_else(|error| panic!("{error}"));
     for _ in 0..2 {
         let said = json(&plugin, "ask", json!(["127.0.0.1:1", "ping"])).await;

@@ -232,11 +232,11 @@ pub(super) fn module(manifest: &Manifest, description: &Description) -> Vec<Find
         found.push(finding("unused-import", Severity::Low, text));
     }
     // A look at UDP alone, or at types, is what libraries are built with.
-    if imports("wasi:sockets/tcp@")
+    if (imports("wasi:sockets/tcp@") || imports("wasi:http/outgoing-handler@"))
         && manifest.connects().next().is_none()
         && manifest.listens().next().is_none()
     {
-        let text = "it can connect and listen, and asks for no address: each connection is refused";
+        let text = "it can reach the network, and asks for no address: each connection is refused";
         found.push(finding("unused-import", Severity::Low, text));
     }
     let calls_host = imports("hotcell.host_call") || imports("hotcell:plugin/host");

@@ -7,6 +7,7 @@
 
 mod address;
 mod listen;
+mod roots;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -24,6 +25,7 @@ use tokio::net::TcpStream;
 
 use address::is_public;
 pub(crate) use listen::{Listeners, OpenListeners};
+pub(crate) use roots::Roots;
 
 /// What a plugin asks for, each by a host call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub(crate) enum Ask {
     Resolve,
     /// What the host listens with.
     Listen,
+    /// The certificates to trust.
+    Roots,
 }
 
 impl Ask {
@@ -42,6 +46,7 @@ impl Ask {
             "net.connect" => Some(Ask::Connect),
             "net.resolve" => Some(Ask::Resolve),
             "net.listen" => Some(Ask::Listen),
+            "net.roots" => Some(Ask::Roots),
             _ => None,
         }
     }
@@ -81,13 +86,26 @@ impl std::fmt::Debug for Resolver {
     }
 }
 
+/// What a host's connections are made with.
+#[derive(Clone, Debug)]
+pub(crate) struct Directory {
+    pub(crate) resolver: Resolver,
+    pub(crate) roots: Roots,
+}
+
+impl From<Resolver> for Directory {
+    fn from(resolver: Resolver) -> Directory {
+        Directory { resolver, roots: Roots::default() }
+    }
+}
+
 /// Makes the connections of one plugin.
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
     grants: Arc<[ConnectGrant]>,
     /// What the plugin was last told of the name of each grant.
     pinned: Arc<Mutex<Vec<Vec<IpAddr>>>>,
-    resolver: Resolver,
+    directory: Directory,
     listeners: Listeners,
 }
 
@@ -101,9 +119,10 @@ pub(crate) enum NoConnection {
 }
 
 impl Connector {
-    pub(crate) fn new(grants: &[ConnectGrant], resolver: Resolver) -> Connector {
+    pub(crate) fn new(grants: &[ConnectGrant], directory: impl Into<Directory>) -> Connector {
         let pinned = Arc::new(Mutex::new(vec![Vec::new(); grants.len()]));
-        Connector { grants: grants.into(), pinned, resolver, listeners: Listeners::default() }
+        let directory = directory.into();
+        Connector { grants: grants.into(), pinned, directory, listeners: Listeners::default() }
     }
 
     /// The same, with what the host listens with.
@@ -114,6 +133,11 @@ impl Connector {
     /// What the host listens with at a granted address, in the words of the plugin.
     pub(crate) fn listen(&self, wanted: &[u8]) -> Result<(OwnedFd, SocketAddr), NoConnection> {
         self.listeners.give(wanted)
+    }
+
+    /// The certificates that connections are checked against, as PEM.
+    pub(crate) fn roots(&self) -> Result<Vec<u8>, String> {
+        self.directory.roots.pem()
     }
 
     /// Connects to an address that is granted, in the words of the plugin. Safe to cancel.
@@ -176,7 +200,7 @@ impl Connector {
         &self,
         ConnectGrant { address, private }: &ConnectGrant,
     ) -> Result<Vec<IpAddr>, NoConnection> {
-        let found = (self.resolver.0)(address.host().to_owned(), address.port()).await;
+        let found = (self.directory.resolver.0)(address.host().to_owned(), address.port()).await;
         let nowhere = |text: String| NoConnection::Failed(text, Errno::HOSTUNREACH);
         let found =
             found.map_err(|error| nowhere(format!("the name cannot be resolved: {}", error.kind())))?;

@@ -23,7 +23,7 @@ impl Version {
     /// `open` is what other versions of the plugin listen with.
     pub(super) fn new(shared: &Arc<Shared>, prepared: Arc<Prepared>, open: OpenListeners) -> Version {
         let listeners = Listeners::new(&prepared.plan.listens, open);
-        let connector = Connector::new(&prepared.plan.connects, shared.resolver.clone());
+        let connector = Connector::new(&prepared.plan.connects, shared.directory.clone());
         let connector = connector.with_listeners(listeners.clone());
         let peers = Peers::new(shared, &prepared.manifest);
         let broker = shared.handlers.broker(&prepared.plan.orders.host_calls, Some(peers));

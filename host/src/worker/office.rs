@@ -63,6 +63,7 @@ impl Office {
                         Ask::Connect => Box::pin(hand_over(connector, wanted, slot, record)).await,
                         Ask::Resolve => Box::pin(resolve(connector, wanted, record)).await,
                         Ask::Listen => listen(&connector, &wanted, &slot, &record),
+                        Ask::Roots => roots(&connector, limit),
                     };
                     answer.payload.truncate(limit);
                     answer
@@ -126,6 +127,18 @@ async fn hand_over(connector: Connector, wanted: Vec<u8>, slot: Slot, record: Ar
             slot.put(Err(errno));
             Answer { status: AnswerStatus::Failed, payload: text.into_bytes() }
         }
+    }
+}
+
+/// The certificates to trust: all of them or none.
+fn roots(connector: &Connector, limit: usize) -> Answer {
+    let pem = connector.roots().and_then(|pem| {
+        let over = || format!("the certificates have {} bytes, a message has {limit}", pem.len());
+        if pem.len() <= limit { Ok(pem) } else { Err(over()) }
+    });
+    match pem {
+        Ok(payload) => Answer { status: AnswerStatus::Ok, payload },
+        Err(text) => Answer { status: AnswerStatus::Failed, payload: text.into_bytes() },
     }
 }
 

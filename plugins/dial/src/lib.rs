@@ -1,4 +1,6 @@
-//! Asks servers over TCP by `wasi:sockets`, and is one.
+//! Asks servers over TCP by `wasi:sockets` and over HTTP by `wasi:http`, and is one.
+
+mod fetch;
 
 use wasip2::clocks::monotonic_clock::subscribe_duration;
 use wasip2::io::poll::{Pollable, poll};
@@ -64,6 +66,10 @@ impl Guest for Component {
         }
         line.say(&text)?;
         Ok(line.heard())
+    }
+
+    fn fetch(url: String, text: Option<String>, milliseconds: u64) -> Result<String, String> {
+        fetch::fetch(&url, text.as_deref(), milliseconds)
     }
 
     fn misuse(address: String, how: String) -> String {

@@ -110,6 +110,38 @@ pub(crate) fn native(
     path
 }
 
+/// The sample that talks by `wasi:sockets` and `wasi:http`, with these permissions under this profile.
+pub(crate) fn dial(
+    folders: &Folders,
+    name: &str,
+    profile: &str,
+    permissions: serde_json::Value,
+) -> std::path::PathBuf {
+    let path = folders.join(name);
+    std::fs::create_dir(&path).expect("the folder is new");
+    let manifest = serde_json::json!({
+        "schema": 1, "id": format!("dev.hotcell.test.{name}"), "name": name, "version": "0.1.0",
+        "plugin_type": "wasm", "wasm_path": "dial.wasm", "runtime": "component", "permissions": permissions,
+        "security_policy": { "profile": profile },
+    });
+    std::fs::write(path.join("manifest.json"), manifest.to_string()).expect("writable");
+    std::fs::copy(package("dial/component/dial.wasm"), path.join("dial.wasm")).expect("it is built");
+    path
+}
+
+/// Calls a component.
+pub(crate) async fn json(
+    plugin: &Plugin,
+    export: &str,
+    arguments: serde_json::Value,
+) -> Result<serde_json::Value, String> {
+    match plugin.call_raw(export, arguments.to_string().into_bytes()).await {
+        Ok(reply) => Ok(serde_json::from_slice(&reply).expect("JSON")),
+        Err(hotcell::CallError::Plugin(text)) => Err(text.trim_matches('"').to_owned()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
 /// A shipped profile under another name, with lines replaced and tables added.
 pub(crate) fn profile(
     shipped: &str,

@@ -63,8 +63,10 @@ pub(crate) enum LeftOut {
     ImportsAnother,
     /// It imports one thing twice, which no module inside a component may.
     ImportsTwice,
-    /// It has an `externref`, which needs the garbage collector that hotcell switches off.
-    Externref,
+    /// It has types of the garbage collection proposal, which is off.
+    Collected,
+    /// It exports a function or global with a type of its own.
+    OwnType,
     /// The script hands it a reference to something of the embedder's own.
     HostReference,
 }
@@ -74,9 +76,8 @@ impl std::fmt::Display for LeftOut {
         formatter.write_str(match self {
             LeftOut::ImportsAnother => "they import from another module of the script",
             LeftOut::ImportsTwice => "they import one thing twice, which a module inside a component may not",
-            LeftOut::Externref => {
-                "they use `externref`, which needs a garbage collector, and that is switched off"
-            }
+            LeftOut::Collected => "they use the types of the garbage collection proposal, which is off",
+            LeftOut::OwnType => "they export a function or global with a type of their own",
             LeftOut::HostReference => "the script hands them a reference to an object of the embedder's",
         })
     }
@@ -102,17 +103,22 @@ impl Driver {
         if names.len() < imports.len() {
             return Err(LeftOut::ImportsTwice);
         }
-        let without = Validator::new_with_features(WasmFeatures::all() - WasmFeatures::GC_TYPES);
-        if { without }.validate_all(binary).is_err() {
-            return Err(LeftOut::Externref);
+        let mut without = Validator::new_with_features(WasmFeatures::all() - WasmFeatures::GC);
+        if without.validate_all(binary).is_err() {
+            return Err(LeftOut::Collected);
         }
         let needs_spectest = !imports.is_empty();
         let mut driver = Driver { functions: BTreeMap::new(), globals: BTreeMap::new(), needs_spectest };
         for (name, entity) in types.as_ref().core_exports().into_iter().flatten() {
             match entity {
                 EntityType::Func(id) => {
-                    driver.functions.insert(name.to_owned(), types[id].unwrap_func().clone());
+                    let of = types[id].unwrap_func();
+                    if of.params().iter().chain(of.results()).any(is_own) {
+                        return Err(LeftOut::OwnType);
+                    }
+                    driver.functions.insert(name.to_owned(), of.clone());
                 }
+                EntityType::Global(global) if is_own(&global.content_type) => return Err(LeftOut::OwnType),
                 EntityType::Global(global) => _ = driver.globals.insert(name.to_owned(), global),
                 _ => {}
             }
@@ -161,7 +167,7 @@ impl Driver {
                 Target::Global(name) => {
                     let of = self.globals.get(name).expect("the suite reads what is exported");
                     let content = word(of.content_type);
-                    let of_type = if of.mutable { format!("(mut {content})") } else { content.to_owned() };
+                    let of_type = if of.mutable { format!("(mut {content})") } else { content };
                     *import = format!("{place} (global $tested{id} {of_type}))");
                     std::slice::from_ref(&of.content_type)
                 }
@@ -207,17 +213,14 @@ fn types(types: &[ValType]) -> String {
     types.iter().map(|of| word(*of)).collect::<Vec<_>>().join(" ")
 }
 
-fn word(of: ValType) -> &'static str {
-    match of {
-        ValType::I32 => "i32",
-        ValType::I64 => "i64",
-        ValType::F32 => "f32",
-        ValType::F64 => "f64",
-        ValType::V128 => "v128",
-        ValType::FUNCREF => "funcref",
-        ValType::EXTERNREF => "externref",
-        ValType::Ref(_) => unreachable!("types of later proposals are not in these files"),
-    }
+/// A reference to a type that the module defines.
+fn is_own(of: &ValType) -> bool {
+    matches!(of, ValType::Ref(reference) if reference.is_concrete_type_ref())
+}
+
+/// A type that every module has, in the text format.
+fn word(of: ValType) -> String {
+    of.to_string()
 }
 
 /// Any name as a string of the text format.

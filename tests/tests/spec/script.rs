@@ -84,6 +84,9 @@ impl<'a> Reader<'a> {
                 WastExecute::Wat(wat) => self.must_not_start(wat, message),
                 WastExecute::Get { .. } => self.script.left_out += 1,
             },
+            WastDirective::AssertException { exec: WastExecute::Invoke(invoke), .. } => {
+                self.call(&invoke, None, Some("uncaught exception"));
+            }
             WastDirective::Register { module, .. } => {
                 if let Some(module) = self.named(module) {
                     module.shared = true;

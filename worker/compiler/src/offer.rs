@@ -60,8 +60,8 @@ const PREVIEW1_FUNCTIONS: [&str; 46] = [
     "sock_shutdown",
 ];
 
-/// The interfaces that a component finds, in any patch version. There is no HTTP.
-const INTERFACES: [&str; 28] = [
+/// The interfaces that a component finds, in any patch version.
+const INTERFACES: [&str; 30] = [
     "wasi:cli/environment@0.2.",
     "wasi:cli/exit@0.2.",
     "wasi:cli/stderr@0.2.",
@@ -76,6 +76,8 @@ const INTERFACES: [&str; 28] = [
     "wasi:clocks/wall-clock@0.2.",
     "wasi:filesystem/preopens@0.2.",
     "wasi:filesystem/types@0.2.",
+    "wasi:http/outgoing-handler@0.2.",
+    "wasi:http/types@0.2.",
     "wasi:io/error@0.2.",
     "wasi:io/poll@0.2.",
     "wasi:io/streams@0.2.",
@@ -147,7 +149,7 @@ fn component(name: &str, import: &Import) -> Result<(), String> {
         Import::Interface { functions: 0 } => Ok(()),
         Import::Interface { .. } if INTERFACES.iter().any(|offer| name.starts_with(offer)) => Ok(()),
         Import::Interface { .. } if name.starts_with("wasi:http/") => {
-            Err("there is no HTTP in a worker; use `wasi:sockets`, or a host call".to_owned())
+            Err("of HTTP, components find `outgoing-handler` and `types` of version 0.2".to_owned())
         }
         Import::Interface { .. } => Err("no such interface is offered to components".to_owned()),
         Import::Function(_) => Err("a component cannot import a core function".to_owned()),

@@ -94,8 +94,8 @@ fn an_import_that_no_runtime_offers_is_refused_by_name() {
             "wasi:sockets/tls@0.2.0",
         ),
         (
-            r#"(component (import "wasi:http/types@0.2.0" (instance (export "f" (func)))))"#,
-            "wasi:http/types@0.2.0",
+            r#"(component (import "wasi:http/incoming-handler@0.2.0" (instance (export "f" (func)))))"#,
+            "wasi:http/incoming-handler@0.2.0",
         ),
         (r#"(component (import "loose" (func)))"#, "loose"),
     ] {
@@ -121,8 +121,8 @@ fn features_that_are_off_are_unsupported_not_malformed() {
         (r#"(module (memory i64 1))"#, "memory64"),
         (r#"(module (func $f return_call $f))"#, "tail call"),
         (r#"(module (type (struct)))"#, "gc"),
-        (r#"(module (tag (param i32)))"#, "exception"),
-        (r#"(module (func (param externref)))"#, ""),
+        (r#"(module (func try catch_all end))"#, "exception"),
+        (r#"(module (func (param anyref)))"#, ""),
         (r#"(component (type (stream u8)))"#, ""),
     ] {
         let (kind, message) = refusal(source, None);
@@ -153,6 +153,8 @@ fn what_compilers_emit_unasked_compiles() {
         "(module (func (result i32 i32) i32.const 0 i32.const 0))",
         "(module (func (param v128) (result v128) local.get 0))",
         "(module (table 1 funcref) (func (param i32) i32.const 0 ref.null func table.set 0))",
+        "(module (tag $t (param i32)) (func (block $h (result i32) (try_table (catch $t $h) i32.const 1 throw $t) unreachable) drop))",
+        "(module (func (param externref)))",
         "(module (global (mut i32) (i32.const 0)) (global i32 (i32.add (i32.const 1) (i32.const 2))))",
     ] {
         assert!(run(source, None).is_ok(), "{source}");

@@ -8,7 +8,7 @@
 #![forbid(unsafe_code)]
 
 use wasmparser::WasmFeatures;
-use wasmtime::{Config, WasmBacktraceDetails};
+use wasmtime::{Collector, Config, WasmBacktraceDetails};
 
 /// Stack of wasm code, in bytes; what is deeper is a stack overflow trap.
 pub const WASM_STACK: usize = 1024 * 1024;
@@ -27,10 +27,14 @@ pub const MEMORY_RESERVATION: u64 = 4 << 30;
 /// Unmapped address space before and behind a linear memory, in bytes.
 const MEMORY_GUARD: u64 = 32 << 20;
 
-/// The wasm features of plugins: what compilers emit without being asked, and no proposal that is young or wide.
+/// Address space of the exceptions and external references of one worker, in bytes, and so the most of them there can be.
+const OBJECTS_RESERVATION: u64 = 64 << 20;
+
+/// The wasm features of plugins: what compilers emit, and no proposal that is young or wide.
 ///
-/// Off are, among others: threads and shared memory, garbage-collected types, exceptions, tail calls, 64-bit memories,
-/// relaxed SIMD, asynchronous components. Several memories in one module are on, because wasmtime's own code between the
+/// Exceptions are on, since C++ is compiled to them; wasmtime keeps a thrown exception in a heap of its own, which counts as
+/// memory of the plugin. Off are, among others: threads and shared memory, garbage-collected types, tail calls, 64-bit
+/// memories, relaxed SIMD, asynchronous components. Several memories in one module are on, because wasmtime's own code between the
 /// parts of a composed component uses them.
 pub const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
@@ -44,6 +48,8 @@ pub const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::SIMD)
     .union(WasmFeatures::FLOATS)
     .union(WasmFeatures::EXTENDED_CONST)
+    .union(WasmFeatures::EXCEPTIONS)
+    .union(WasmFeatures::GC_TYPES)
     .union(WasmFeatures::COMPONENT_MODEL);
 
 /// The configuration of every engine of this workspace.
@@ -60,6 +66,11 @@ pub fn config() -> Config {
         .memory_guard_size(MEMORY_GUARD)
         .memory_may_move(false)
         .guard_before_linear_memory(true)
+        .collector(Collector::DeferredReferenceCounting)
+        .gc_heap_reservation(OBJECTS_RESERVATION)
+        .gc_heap_reservation_for_growth(0)
+        .gc_heap_guard_size(MEMORY_GUARD)
+        .gc_heap_may_move(false)
         // Data segments are mapped from the artifact itself; nothing needs memfd_create.
         .memory_init_cow(true)
         .table_lazy_init(true)

@@ -91,9 +91,9 @@ impl Command {
         let outcome = match &mut self.program {
             Program::Module { store, instance, .. } => run_module(&self.runtime, store, *instance),
             Program::Component { store, code, run } => {
-                store.data_mut().link.begin(link);
+                store.data_mut().broker.link.begin(link);
                 let outcome = drive(&self.runtime, run_component(store, code, *run));
-                store.data_mut().link.end();
+                store.data_mut().broker.link.end();
                 outcome
             }
         };

@@ -53,9 +53,9 @@ impl Component {
     }
 
     pub(crate) fn ready(&mut self, start: &Start, link: &mut Link) -> Result<(), Failure> {
-        self.store.data_mut().link.begin(link);
+        self.store.data_mut().broker.link.begin(link);
         let made = drive(&self.runtime, self.code.instantiate_async(&mut self.store));
-        self.store.data_mut().link.end();
+        self.store.data_mut().broker.link.end();
         let made = made.and_then(|made| made.map_err(|error| Fault::of(&error)));
         self.instance = Some(made.map_err(|fault| start_failure(self.store.data().refusal(), &fault))?);
         start.config.as_ref().map_or(Ok(()), |config| self.configure(config, link))
@@ -79,9 +79,9 @@ impl Component {
             Ok(arguments) => arguments,
             Err(bad) => return Reply::text(ReplyStatus::BadInput, bad.to_string()),
         };
-        self.store.data_mut().link.begin(link);
+        self.store.data_mut().broker.link.begin(link);
         let outcome = self.run(&callable, &arguments, signature.has_result);
-        self.store.data_mut().link.end();
+        self.store.data_mut().broker.link.end();
         match outcome {
             Ok(result) => reply(result),
             Err(fault) => fault.reply(),

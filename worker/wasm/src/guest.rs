@@ -11,10 +11,11 @@ use tokio::runtime::{Builder, Runtime};
 use wasmtime::Store;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::WasiHttpCtx;
 
+use crate::broker::Broker;
 use crate::budget::Budget;
 use crate::engine::engine;
-use crate::lent::Lent;
 use crate::trap::Fault;
 
 /// Handles that a guest may hold at once.
@@ -22,12 +23,11 @@ const RESOURCES_MAX: usize = 100_000;
 
 /// A component, or a command that is one.
 pub(crate) struct Guest {
-    pub(crate) link: Lent,
-    /// Whether the worker can take a socket from the host.
-    pub(crate) has_network: bool,
+    pub(crate) broker: Broker,
+    pub(crate) http: WasiHttpCtx,
     budget: Budget,
     wasi: WasiCtx,
-    table: ResourceTable,
+    pub(crate) table: ResourceTable,
 }
 
 /// A command that is a core module.
@@ -47,7 +47,8 @@ pub(crate) fn store(wasi: WasiCtx, start: &Start) -> Result<Store<Guest>, Failur
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES_MAX);
     let budget = Budget::new(start.orders.limits.memory);
-    let guest = Guest { link: Lent::default(), has_network: has_network(start), budget, wasi, table };
+    let broker = Broker::new(has_network(start));
+    let guest = Guest { broker, http: WasiHttpCtx::new(), budget, wasi, table };
     let mut store = Store::new(engine().map_err(load_failure)?, guest);
     store.limiter(|guest| &mut guest.budget);
     Ok(store)

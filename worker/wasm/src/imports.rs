@@ -1,4 +1,4 @@
-//! What a component can import: WASI 0.2 without HTTP, and `hotcell:plugin/host`.
+//! What a component can import: WASI 0.2, of HTTP its client, and `hotcell:plugin/host`.
 
 use std::sync::OnceLock;
 
@@ -16,6 +16,7 @@ use wasmtime_wasi_io::bindings::wasi::io;
 use crate::engine::engine;
 use crate::files;
 use crate::guest::Guest;
+use crate::http;
 use crate::sockets;
 
 /// The interface of `sdk/wit`.
@@ -71,6 +72,7 @@ fn define(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     files::replace(linker)?;
     linker.allow_shadowing(false);
     sockets::define(linker)?;
+    http::define(linker)?;
     linker.instance(HOST)?.func_wrap("host-call", host_call)
 }
 
@@ -91,9 +93,10 @@ fn host_call(
     mut store: StoreContextMut<'_, Guest>,
     (name, input): (String, Vec<u8>),
 ) -> wasmtime::Result<(Result<Vec<u8>, HostError>,)> {
-    let answer = match store.data_mut().link.link() {
-        Some(link) if name.len() <= NAME_MAX => link.host_call(&name, &input),
-        _ => Err(HostCallError::Refused),
+    let answer = if name.len() <= NAME_MAX {
+        store.data_mut().broker.ask(&name, &input)
+    } else {
+        Err(HostCallError::Refused)
     };
     Ok((answer.map_err(|error| match error {
         HostCallError::Refused => HostError::Refused,

@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 mod artifact;
+mod broker;
 mod budget;
 mod command;
 mod component;
@@ -15,6 +16,7 @@ mod engine;
 mod export;
 mod files;
 mod guest;
+mod http;
 mod imports;
 mod lent;
 mod lifecycle;

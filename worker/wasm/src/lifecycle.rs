@@ -62,9 +62,9 @@ impl Component {
         let Some(function) = self.function(&format!("{INTERFACE}#{name}")) else { return Ok(None) };
         let typed = function.typed::<P, (Result<R, String>,)>(&self.store);
         let typed = typed.map_err(|error| Fault::of(&error))?;
-        self.store.data_mut().link.begin(link);
+        self.store.data_mut().broker.link.begin(link);
         let called = drive(&self.runtime, typed.call_async(&mut self.store, parameters));
-        self.store.data_mut().link.end();
+        self.store.data_mut().broker.link.end();
         let (said,) = called?.map_err(|error| Fault::of(&error))?;
         Ok(Some(said))
     }

@@ -1,12 +1,15 @@
 //! A connection and its two streams, on one descriptor that never blocks.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
-use tokio::io::Interest;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use wasmtime_wasi::p2::bindings::sockets::tcp::ShutdownType;
 use wasmtime_wasi::p2::{
@@ -18,7 +21,7 @@ const PIECE: usize = 64 * 1024;
 
 /// A TCP connection. Read and written by read(2) and write(2), since the worker has no other calls for it.
 #[derive(Clone, Debug)]
-pub(super) struct Connection(Arc<TcpStream>);
+pub(crate) struct Connection(Arc<TcpStream>);
 
 struct Reader(Connection);
 
@@ -30,7 +33,7 @@ struct Writer {
 
 impl Connection {
     /// Over a connected socket that does not block.
-    pub(super) fn over(socket: OwnedFd) -> Result<Connection, Errno> {
+    pub(crate) fn over(socket: OwnedFd) -> Result<Connection, Errno> {
         let watched = TcpStream::from_std(socket.into());
         let watched = watched.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         Ok(Connection(Arc::new(watched)))
@@ -63,12 +66,63 @@ impl Connection {
                     Some(Errno::INTR) => continue,
                     // Also where the event loop has not said yet that it is ready.
                     Some(Errno::AGAIN) => Ok(None),
-                    None if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+                    None if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
                     Some(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => Err(StreamError::Closed),
                     _ => Err(StreamError::LastOperationFailed(error.into())),
                 },
             };
         }
+    }
+}
+
+/// For HTTP and TLS.
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.0.poll_read_ready(context))?;
+            let read = self.0.try_io(Interest::READABLE, || {
+                Ok(rustix::io::read(self.0.as_fd(), buffer.initialize_unfilled())?)
+            });
+            if let Some(count) = done(read)? {
+                buffer.advance(count);
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(context))?;
+            let written = self.0.try_io(Interest::WRITABLE, || Ok(rustix::io::write(self.0.as_fd(), bytes)?));
+            if let Some(count) = done(written)? {
+                return Poll::Ready(Ok(count));
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(shutdown(&*self.0, Shutdown::Write)?))
+    }
+}
+
+/// What was done; [`None`] if it is to be tried again.
+fn done(attempt: io::Result<usize>) -> io::Result<Option<usize>> {
+    match attempt {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -12,8 +12,6 @@ use std::os::fd::OwnedFd;
 use std::vec;
 
 use hotcell_worker::HostCallError;
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentNamedList, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType};
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddress, IpAddressFamily, IpSocketAddress};
@@ -24,7 +22,7 @@ use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
 use wasmtime_wasi::{ResourceTable, WasiView as _};
 
 use crate::guest::Guest;
-use connection::Connection;
+pub(crate) use connection::Connection;
 use listener::Listener;
 
 /// The interfaces as wasmtime-wasi defines them; the linker serves every 0.2 version by them.
@@ -356,11 +354,7 @@ impl Guest {
             return Err(ErrorCode::InvalidArgument);
         }
         let name = name.to_ascii_lowercase();
-        let answer = match self.link.link() {
-            Some(link) => link.host_call("net.resolve", name.trim_end_matches('.').as_bytes()),
-            None => Err(HostCallError::Refused),
-        };
-        match answer {
+        match self.broker.ask("net.resolve", name.trim_end_matches('.').as_bytes()) {
             Ok(lines) => {
                 Ok(String::from_utf8_lossy(&lines).lines().filter_map(|line| line.parse().ok()).collect())
             }
@@ -372,25 +366,6 @@ impl Guest {
     /// Asks the host for a socket, and takes it.
     fn socket(&mut self, host_call: &str, address: SocketAddr) -> Answer<OwnedFd> {
         let address = SocketAddr::new(address.ip().to_canonical(), address.port()).to_string();
-        let answer = match self.link.link() {
-            Some(link) => link.host_call(host_call, address.as_bytes()),
-            None => Err(HostCallError::Refused),
-        };
-        match answer {
-            Err(HostCallError::Refused) => Err(ErrorCode::AccessDenied),
-            // Whatever an application's own host call of this name has said.
-            _ if !self.has_network => Err(ErrorCode::AccessDenied),
-            // Why there is none, the socket says.
-            _ => take().map_err(|errno| match errno {
-                // The host makes no socket that it has neither connected nor bound.
-                Errno::PERM => ErrorCode::AccessDenied,
-                errno => ErrorCode::from(errno),
-            }),
-        }
+        Ok(self.broker.socket(host_call, &address)?)
     }
-}
-
-/// Takes what the host has made, or learns why there is nothing.
-fn take() -> Result<OwnedFd, Errno> {
-    socket_with(AddressFamily::UNSPEC, SocketType::from_raw(0), SocketFlags::NONBLOCK, None)
 }
