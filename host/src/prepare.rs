@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hotcell_policy::{Manifest, Plan, Profile, compile, resolve};
-use hotcell_protocol::{Description, Image, Runtime};
+use hotcell_protocol::{CompileRequest, Description, Image, Runtime};
 
 use crate::checkpoint::Checkpoint;
 use crate::compile::blocking;
@@ -224,7 +224,9 @@ async fn compile_module(
     // A bare library may be a core module or a component: its content decides.
     let declared = manifest.runtime().filter(|_| !bare_library);
     let subject = subject(&manifest);
-    let code = shared.compilers.code(&shared.surroundings, &subject, &Arc::new(module), declared).await?;
+    let asked = find_profile(manifest.profile().as_str(), &shared.gate.profiles)?;
+    let request = CompileRequest { runtime: declared, exceptions: asked.allows_exceptions() };
+    let code = shared.compilers.code(&shared.surroundings, &subject, &Arc::new(module), &request).await?;
     let found = code.description.runtime;
     let manifest = match bare_library {
         true => Manifest::bare(manifest.artifact().as_str(), found, manifest.profile().as_str())?,

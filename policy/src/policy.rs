@@ -23,6 +23,8 @@ pub struct Policy {
     /// With where it comes from.
     pub(crate) launch: (Launch, String),
     pub(crate) landlock: u32,
+    /// Who grants the exceptions of WebAssembly.
+    pub(crate) exceptions: Option<String>,
     /// Who wants paths observed.
     pub(crate) observes: Option<String>,
     pub(crate) namespaces: Vec<(Namespace, String)>,
@@ -159,6 +161,7 @@ impl Policy {
             host_calls: Vec::new(),
             connects: Vec::new(),
             listens: Vec::new(),
+            exceptions: None,
             observes: None,
             ..self.clone()
         }
@@ -237,6 +240,10 @@ fn refuse_unreasonable(
 }
 
 /// A policy without any request.
+fn is_wasm(runtime: Runtime) -> bool {
+    matches!(runtime, Runtime::Core | Runtime::Component | Runtime::Command)
+}
+
 fn base(profile: &Profile, runtime: Runtime, plugin: String) -> Result<Policy, PolicyError> {
     let for_its_programs = runtime == Runtime::Program && !profile.spawns.is_empty();
     if !profile.runtimes.contains(&runtime) && !for_its_programs {
@@ -254,6 +261,7 @@ fn base(profile: &Profile, runtime: Runtime, plugin: String) -> Result<Policy, P
         runtime,
         launch: profile.launch.clone().unwrap_or_else(|| (usual, BUILT_IN.to_owned())),
         landlock: profile.landlock,
+        exceptions: profile.exceptions.clone().filter(|_| is_wasm(runtime)),
         observes: profile.observes.clone().filter(|_| runtime == Runtime::Native),
         namespaces: profile.namespaces.clone(),
         cgroups: profile.cgroups.clone(),

@@ -27,6 +27,8 @@ pub const NAMES_MAX: usize = 1000;
 pub struct CompileRequest {
     /// What the manifest says the artifact is, or `None` to find out.
     pub runtime: Option<Runtime>,
+    /// Whether it may use WebAssembly's exceptions, and references to objects of the host.
+    pub exceptions: bool,
 }
 
 /// What the compiler says of a module. A claim: it has read hostile bytes.

@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use hotcell::{CallError, Class};
+use hotcell::{CallError, Class, ExitCause};
 use hotcell_tests::command::{self, Said};
 use hotcell_tests::{Folders, fixture, package};
 use serde_json::{Value, json};
@@ -364,4 +364,57 @@ async fn a_plugin_saves_and_takes_its_state_and_says_how_it_is() {
     assert!(matches!(foreign, Err(CallError::Plugin(_))), "{foreign:?}");
     let stateless = setup.load("crash-lab/wasm").await;
     assert!(matches!(stateless.save_state().await, Err(CallError::NoSuchExport(_))));
+}
+
+/// Throws as often as it is told, and keeps what was thrown.
+const THROWER: &str = r#"(component
+    (core module $thrower
+        (tag $t (param i64 i64 i64 i64))
+        (table $kept 10000000 exnref)
+        (func (export "keep") (param $count i32) (result i32)
+            (local $done i32)
+            (block $enough
+                (loop $next
+                    (br_if $enough (i32.ge_u (local.get $done) (local.get $count)))
+                    (table.set $kept (local.get $done)
+                        (block $caught (result exnref)
+                            (try_table (catch_all_ref $caught)
+                                (throw $t (i64.const 1) (i64.const 2) (i64.const 3) (i64.const 4)))
+                            unreachable))
+                    (local.set $done (i32.add (local.get $done) (i32.const 1)))
+                    (br $next)))
+            (local.get $done)))
+    (core instance $thrower (instantiate $thrower))
+    (func (export "keep") (param "count" u32) (result u32) (canon lift (core func $thrower "keep"))))"#;
+
+#[tokio::test]
+async fn what_a_module_throws_is_bounded_and_only_where_its_profile_lets_it_throw() {
+    let folders = Folders::new();
+    let granted = [("syscalls =", "wasm = [\"exceptions\"]\nsyscalls =")];
+    let profile = common::profile("pure-compute", "throwing", &granted, "");
+    let host = fixture::host(&folders).profile(profile).build().await.expect("a host starts");
+    let package = |name: &str, profile: &str| {
+        let path = folders.join(name);
+        std::fs::create_dir(&path).expect("the folder is new");
+        let manifest = json!({
+            "schema": 1, "id": format!("dev.hotcell.test.{name}"), "name": name, "version": "0.1.0",
+            "plugin_type": "wasm", "wasm_path": "plugin.wasm", "runtime": "component",
+            "security_policy": { "profile": profile },
+        });
+        std::fs::write(path.join("manifest.json"), manifest.to_string()).expect("writable");
+        std::fs::write(path.join("plugin.wasm"), THROWER).expect("writable");
+        path
+    };
+    let error = host.load(package("may-not", "pure-compute")).await.expect_err("exceptions are off");
+    assert!(error.to_string().contains("wasm = [\"exceptions\"]"), "{error}");
+    let plugin = host.load(package("may", "throwing")).await.unwrap_or_else(|error| panic!("{error}"));
+    let keep = async |count: u32| plugin.call::<_, u32>("keep", &json!([count])).await;
+    assert_eq!(keep(10_000).await.expect("a reply"), 10_000, "control");
+    let ended = keep(10_000_000).await;
+    assert!(
+        matches!(&ended, Err(CallError::Crashed(exit)) if matches!(exit.cause, ExitCause::Trap { .. })),
+        "{ended:?}"
+    );
+    assert_eq!(keep(10_000).await.expect("the next worker answers"), 10_000);
+    host.shutdown().await;
 }

@@ -242,8 +242,12 @@ fn launcher(seeds: &mut Seeds) {
 }
 
 fn compile(seeds: &mut Seeds) {
-    seeds.add("compile", "find-out", &CompileRequest { runtime: None });
-    seeds.add("compile", "component", &CompileRequest { runtime: Some(Runtime::Component) });
+    seeds.add("compile", "find-out", &CompileRequest { runtime: None, exceptions: false });
+    seeds.add(
+        "compile",
+        "component",
+        &CompileRequest { runtime: Some(Runtime::Component), exceptions: true },
+    );
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     let description = Description {
         runtime: Runtime::Core,

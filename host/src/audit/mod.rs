@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use hotcell_package::{Contents, Standing};
 use hotcell_policy::{AuditLimit, Manifest, Profile};
-use hotcell_protocol::Runtime;
 use hotcell_protocol::compile::{EXAMINE, LibraryFacts};
+use hotcell_protocol::{CompileRequest, Runtime};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -93,12 +93,14 @@ impl Shared {
         findings.extend(rules::standing(&judged));
         findings.extend(rules::files(&manifest, &contents));
         let profile = crate::package::find_profile(manifest.profile().as_str(), &self.gate.profiles);
-        match profile {
-            Ok(profile) => findings.extend(rules::permissions(&manifest, &profile)),
-            Err(error) => findings.push(rules::refused(&error)),
+        match &profile {
+            Ok(profile) => findings.extend(rules::permissions(&manifest, profile)),
+            Err(error) => findings.push(rules::refused(error)),
         }
         if let Some(artifact) = artifact {
-            findings.extend(self.examine(&manifest, &contents, &Arc::new(artifact)).await?);
+            let exceptions = profile.is_ok_and(|profile| profile.allows_exceptions());
+            let request = CompileRequest { runtime: manifest.runtime(), exceptions };
+            findings.extend(self.examine(&manifest, &contents, &Arc::new(artifact), request).await?);
         }
         Ok((Audit::new(&manifest, findings), contents))
     }
@@ -144,6 +146,7 @@ impl Shared {
         manifest: &Manifest,
         contents: &Contents,
         artifact: &Arc<Sealed>,
+        request: CompileRequest,
     ) -> Result<Vec<Finding>, Error> {
         let name = manifest.artifact().as_str();
         let subject = format!("{name} of {}", manifest.id());
@@ -162,7 +165,7 @@ impl Shared {
                 Err(why) => unusable(escape(why.as_bytes())),
             });
         }
-        let code = self.compilers.code(&self.surroundings, &subject, artifact, manifest.runtime()).await;
+        let code = self.compilers.code(&self.surroundings, &subject, artifact, &request).await;
         match code {
             Ok(code) => Ok(rules::module(manifest, &code.description)),
             Err(error @ Error::Package { .. }) => Ok(unusable(error.to_string())),

@@ -17,7 +17,7 @@ use hotcell_policy::{Platform, compiler_plan};
 use hotcell_protocol::compile::COMPILE;
 use hotcell_protocol::launch::build_id;
 use hotcell_protocol::{
-    CodecError, CompileFailure, CompileRequest, Description, FailureKind, Image, ReplyStatus, Runtime, codec,
+    CodecError, CompileFailure, CompileRequest, Description, FailureKind, Image, ReplyStatus, codec,
 };
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -75,14 +75,14 @@ impl Compilers {
         surroundings: &Surroundings,
         subject: &str,
         module: &Arc<Sealed>,
-        runtime: Option<Runtime>,
+        request: &CompileRequest,
     ) -> Result<Code, Error> {
-        let key = self.key(&module.digest, runtime);
+        let key = self.key(&module.digest, request);
         let turn = self.turn(key);
         let _mine = turn.lock().await;
         let compiled = match self.look_up(key).await? {
             Some(compiled) => compiled,
-            None => self.compile(surroundings, subject, module, runtime, key).await?,
+            None => self.compile(surroundings, subject, module, request, key).await?,
         };
         let sealed =
             blocking(move || Ok((Sealed::from_bytes(&compiled.code)?, compiled.description))).await?;
@@ -97,11 +97,11 @@ impl Compilers {
         Arc::clone(running.entry(key).or_default())
     }
 
-    fn key(&self, module: &Sha, runtime: Option<Runtime>) -> Sha {
+    fn key(&self, module: &Sha, request: &CompileRequest) -> Sha {
         let mut key = Sha256::new();
         key.update(self.settings);
         key.update(module);
-        key.update(codec::encode(&runtime).unwrap_or_default());
+        key.update(codec::encode(request).unwrap_or_default());
         key.finalize().into()
     }
 
@@ -115,11 +115,11 @@ impl Compilers {
         surroundings: &Surroundings,
         subject: &str,
         module: &Arc<Sealed>,
-        runtime: Option<Runtime>,
+        request: &CompileRequest,
         key: Sha,
     ) -> Result<Compiled, Error> {
         let failed = |error: CodecError| Error::io("ask a compiler", std::io::Error::other(error));
-        let input = codec::encode(&CompileRequest { runtime }).map_err(failed)?;
+        let input = codec::encode(request).map_err(failed)?;
         let question = Question { export: COMPILE, input, time: self.compile_time()? };
         let (answer, output) = self.ask_confined(surroundings, subject, module, question).await?;
         let description: Description =

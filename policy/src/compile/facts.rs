@@ -84,6 +84,9 @@ fn head(facts: &mut Vec<Fact>, policy: &Policy, platform: &Platform) {
     add(facts, Topic::Plan, format!("plugin {}", policy.plugin), "manifest");
     add(facts, Topic::Plan, format!("profile {}", policy.profile), "manifest");
     add(facts, Topic::Plan, format!("runtime {}", runtime_name(policy.runtime)), "manifest");
+    if let Some(source) = &policy.exceptions {
+        add(facts, Topic::Plan, "WebAssembly exceptions", source.clone());
+    }
     add(facts, Topic::Plan, format!("platform {machine}"), "platform");
 }
 

@@ -28,6 +28,8 @@ pub struct Profile {
     pub(crate) audit: Option<AuditLimit>,
     /// Who wants the paths of native plugins observed.
     pub(crate) observes: Option<String>,
+    /// Who grants the exceptions of WebAssembly.
+    pub(crate) exceptions: Option<String>,
     /// With the name of the profile that says so; otherwise as is usual for the runtime.
     pub(crate) launch: Option<(Launch, String)>,
     pub(crate) landlock: u32,
@@ -208,6 +210,11 @@ impl Profile {
     /// From which severity on a finding of an audit refuses a load; `None` where none is made.
     pub fn audit(&self) -> Option<AuditLimit> {
         self.audit
+    }
+
+    /// Whether modules may use the exceptions of WebAssembly.
+    pub fn allows_exceptions(&self) -> bool {
+        self.exceptions.is_some()
     }
 
     /// The same, with the paths of native plugins observed, as `observe = "paths"` says; for development.

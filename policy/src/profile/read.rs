@@ -14,7 +14,7 @@ use crate::policy::no_connections;
 use crate::seccomp::{Granted, SyscallSet};
 
 /// The keys of a profile.
-pub(crate) const KEYS: [&str; 18] = [
+pub(crate) const KEYS: [&str; 19] = [
     "schema",
     "summary",
     "runtime",
@@ -22,6 +22,7 @@ pub(crate) const KEYS: [&str; 18] = [
     "signature",
     "audit",
     "observe",
+    "wasm",
     "launch",
     "landlock",
     "namespaces",
@@ -111,6 +112,7 @@ fn fresh(
         requires_signature: false,
         audit: None,
         observes: None,
+        exceptions: None,
         launch: None,
         landlock,
         namespaces: Vec::new(),
@@ -188,6 +190,11 @@ fn add_grants(fields: &Fields<'_>, profile: &mut Profile) -> Result<(), ParseErr
     if let Some(field) = fields.optional("observe") {
         field.choice(&[("paths", ())])?;
         profile.observes = Some(format!("{source} observe"));
+    }
+    if let Some(field) = fields.optional("wasm") {
+        if !distinct(&field, |item| item.choice(&[("exceptions", ())]))?.is_empty() {
+            profile.exceptions = Some(format!("{source} wasm"));
+        }
     }
     if let Some(field) = fields.optional("launch") {
         let launch = field.choice(&[("fork", Launch::Fork), ("exec", Launch::Exec)])?;

@@ -119,6 +119,7 @@ fn between(old: &Profile, new: &Profile, was: &Policy, is: &Policy) -> Vec<Diffe
     all.extend(audit(old.audit, new.audit));
     all.extend(launch(was.launch.0, is.launch.0));
     all.extend(observe(old.observes.is_some(), new.observes.is_some()));
+    all.extend(exceptions(was.exceptions.is_some(), is.exceptions.is_some()));
     all.extend(landlock(was.landlock, is.landlock));
     all.extend(namespaces(was, is));
     all.extend(cgroups(was, is));
@@ -150,6 +151,17 @@ fn observe(was: bool, is: bool) -> Option<Difference> {
         _ => return None,
     };
     Some(Difference::new(Mark::Same, "observe", text))
+}
+
+fn exceptions(was: bool, is: bool) -> Option<Difference> {
+    let (mark, text) = match (was, is) {
+        (false, true) => {
+            (Mark::Widens, "modules may use exceptions, and reach the collector of what is thrown")
+        }
+        (true, false) => (Mark::Narrows, "no exceptions any more"),
+        _ => return None,
+    };
+    Some(Difference::new(mark, "wasm", text))
 }
 
 fn audit(was: Option<AuditLimit>, is: Option<AuditLimit>) -> Option<Difference> {

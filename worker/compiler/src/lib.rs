@@ -19,10 +19,11 @@ mod worker;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
+use hotcell_engine::{EXCEPTIONS, FEATURES};
 use hotcell_protocol::{CompileFailure, CompileRequest, Description, FailureKind, Runtime};
 use wasmtime::Engine;
 
-use crate::failure::{bounded, explain, failure};
+use crate::failure::{bounded, failure};
 use crate::inspect::{Facts, Kind};
 pub use crate::worker::Compiler;
 
@@ -58,7 +59,8 @@ fn engine() -> Result<&'static Engine, String> {
 /// What is wrong with the module, in words that are safe to print.
 pub fn compile(source: Vec<u8>, request: &CompileRequest) -> Result<Compiled, CompileFailure> {
     let wasm = source::binary(source)?;
-    let facts = inspect::inspect(&wasm)?;
+    let features = if request.exceptions { FEATURES.union(EXCEPTIONS) } else { FEATURES };
+    let facts = inspect::inspect(&wasm, features)?;
     let runtime = choose(&facts, request.runtime)?;
     offer::check(runtime, &facts)?;
     let code = emit(&wasm, &facts)?;
@@ -107,7 +109,10 @@ fn emit(wasm: &[u8], facts: &Facts) -> Result<Vec<u8>, CompileFailure> {
     }));
     match compiled {
         Ok(Ok(code)) => Ok(code),
-        Ok(Err(error)) => Err(explain(wasm, &error)),
+        // It was valid: a limit of the compiler's own.
+        Ok(Err(error)) => {
+            Err(failure(FailureKind::Unsupported, format!("failed to compile the module: {error:#}")))
+        }
         Err(_) => Err(failure(FailureKind::Unsupported, bounded("the compiler gave up on this module"))),
     }
 }

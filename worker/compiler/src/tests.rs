@@ -26,7 +26,7 @@ const COMPONENT: &str = r#"(component
     (export "example:numbers/api@1.0.0" (instance $api)))"#;
 
 fn run(source: &str, runtime: Option<Runtime>) -> Result<Compiled, CompileFailure> {
-    compile(source.as_bytes().to_vec(), &CompileRequest { runtime })
+    compile(source.as_bytes().to_vec(), &CompileRequest { runtime, exceptions: false })
 }
 
 fn refusal(source: &str, runtime: Option<Runtime>) -> (FailureKind, String) {
@@ -121,6 +121,9 @@ fn features_that_are_off_are_unsupported_not_malformed() {
         (r#"(module (memory i64 1))"#, "memory64"),
         (r#"(module (func $f return_call $f))"#, "tail call"),
         (r#"(module (type (struct)))"#, "gc"),
+        (r#"(module (tag (param i32)))"#, "`wasm = [\"exceptions\"]`"),
+        (r#"(module (func (block (try_table (catch_all 0)))))"#, "`wasm = [\"exceptions\"]`"),
+        (r#"(module (func (param externref)))"#, "`wasm = [\"exceptions\"]`"),
         (r#"(module (func try catch_all end))"#, "exception"),
         (r#"(module (func (param anyref)))"#, ""),
         (r#"(component (type (stream u8)))"#, ""),
@@ -132,15 +135,34 @@ fn features_that_are_off_are_unsupported_not_malformed() {
 }
 
 #[test]
+fn exceptions_compile_where_they_are_granted_and_nothing_else_does() {
+    let granted = CompileRequest { runtime: None, exceptions: true };
+    for source in [
+        "(module (tag $t (param i32)) (func (block $h (result i32)
+            (try_table (catch $t $h) i32.const 1 throw $t) unreachable) drop))",
+        "(module (func (param externref)))",
+    ] {
+        assert!(compile(source.as_bytes().to_vec(), &granted).is_ok(), "{source}");
+    }
+    for source in ["(module (type (struct)))", "(module (func try catch_all end))", "(module (memory i64 1))"]
+    {
+        let refused = compile(source.as_bytes().to_vec(), &granted).expect_err("is off");
+        assert_eq!(refused.kind, FailureKind::Unsupported, "{source}");
+    }
+}
+
+#[test]
 fn what_is_not_wasm_is_malformed() {
-    let truncated =
-        compile(b"\0asm\x01\0\0\0\x01\xff\xff\xff\xff\x0f".to_vec(), &CompileRequest { runtime: None });
+    let truncated = compile(
+        b"\0asm\x01\0\0\0\x01\xff\xff\xff\xff\x0f".to_vec(),
+        &CompileRequest { runtime: None, exceptions: false },
+    );
     assert_eq!(truncated.expect_err("is refused").kind, FailureKind::Malformed);
-    let header = compile(b"\0asm".to_vec(), &CompileRequest { runtime: None });
+    let header = compile(b"\0asm".to_vec(), &CompileRequest { runtime: None, exceptions: false });
     assert_eq!(header.expect_err("is refused").kind, FailureKind::Malformed);
     assert_eq!(refusal("(module (func (result i32)))", None).0, FailureKind::Malformed);
     let precompiled = run(CORE, None).expect("compiles").code;
-    let again = compile(precompiled, &CompileRequest { runtime: None });
+    let again = compile(precompiled, &CompileRequest { runtime: None, exceptions: false });
     assert_eq!(again.expect_err("is refused").kind, FailureKind::Malformed);
 }
 
@@ -153,8 +175,6 @@ fn what_compilers_emit_unasked_compiles() {
         "(module (func (result i32 i32) i32.const 0 i32.const 0))",
         "(module (func (param v128) (result v128) local.get 0))",
         "(module (table 1 funcref) (func (param i32) i32.const 0 ref.null func table.set 0))",
-        "(module (tag $t (param i32)) (func (block $h (result i32) (try_table (catch $t $h) i32.const 1 throw $t) unreachable) drop))",
-        "(module (func (param externref)))",
         "(module (global (mut i32) (i32.const 0)) (global i32 (i32.add (i32.const 1) (i32.const 2))))",
     ] {
         assert!(run(source, None).is_ok(), "{source}");

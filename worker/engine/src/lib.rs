@@ -30,11 +30,10 @@ const MEMORY_GUARD: u64 = 32 << 20;
 /// Address space of the exceptions and external references of one worker, in bytes, and so the most of them there can be.
 const OBJECTS_RESERVATION: u64 = 64 << 20;
 
-/// The wasm features of plugins: what compilers emit, and no proposal that is young or wide.
+/// The wasm features of plugins: what compilers emit without being asked, and no proposal that is young or wide.
 ///
-/// Exceptions are on, since C++ is compiled to them; wasmtime keeps a thrown exception in a heap of its own, which counts as
-/// memory of the plugin. Off are, among others: threads and shared memory, garbage-collected types, tail calls, 64-bit
-/// memories, relaxed SIMD, asynchronous components. Several memories in one module are on, because wasmtime's own code between the
+/// Off are, among others: threads and shared memory, garbage-collected types, exceptions, tail calls, 64-bit memories,
+/// relaxed SIMD, asynchronous components. Several memories in one module are on, because wasmtime's own code between the
 /// parts of a composed component uses them.
 pub const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
@@ -48,17 +47,22 @@ pub const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::SIMD)
     .union(WasmFeatures::FLOATS)
     .union(WasmFeatures::EXTENDED_CONST)
-    .union(WasmFeatures::EXCEPTIONS)
-    .union(WasmFeatures::GC_TYPES)
     .union(WasmFeatures::COMPONENT_MODEL);
 
-/// The configuration of every engine of this workspace.
+/// What a profile can grant beside [`FEATURES`]: exceptions, to which C++ is compiled where its author says so.
+///
+/// wasmtime keeps what is thrown, and references to objects of the host, in a heap of its own. It counts as memory of the
+/// plugin; and it is a collector more that a hostile module can reach.
+pub const EXCEPTIONS: WasmFeatures = WasmFeatures::EXCEPTIONS.union(WasmFeatures::GC_TYPES);
+
+/// The configuration of every engine of this workspace: of all that a profile can grant. Who may use how much of it, the compiler
+/// decides.
 ///
 /// There is no fuel and there are no epochs: the host kills a worker that does not answer in time.
 pub fn config() -> Config {
     let mut config = Config::new();
     for feature in WasmFeatures::all() {
-        config.wasm_features(feature, FEATURES.contains(feature));
+        config.wasm_features(feature, FEATURES.union(EXCEPTIONS).contains(feature));
     }
     config
         .max_wasm_stack(WASM_STACK)
