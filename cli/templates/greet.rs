@@ -1,15 +1,16 @@
 //! What {{name}} does. `hotcell plugin test` runs it in a confined worker, as `hotcell.toml` says.
 
 use hotcell_plugin::{Level, json, log};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Person {
     name: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Greeting {
     greeting: String,
 }

@@ -10,7 +10,7 @@ use hotcell_protocol::compile::{NAMES_MAX, VALIDATE};
 use crate::class::Class;
 use crate::compile::Question;
 use crate::error::Error;
-use crate::host::Shared;
+use crate::host::{Host, Shared};
 use crate::package::artifact::Sealed;
 use crate::text::escape;
 
@@ -24,9 +24,28 @@ const TIME: Duration = Duration::from_secs(5);
 /// It does not, or the schema is none, or took too long.
 pub(crate) async fn check_config(shared: &Shared, manifest: &Manifest, config: &str) -> Result<(), Error> {
     let Some(schema) = manifest.config_schema() else { return Ok(()) };
-    let subject = format!("the configuration of {}", manifest.id());
+    validate(shared, format!("the configuration of {}", manifest.id()), schema, config).await
+}
+
+impl Host {
+    /// Whether JSON meets a JSON Schema, such as those of [`Export`](hotcell_policy::Export). A confined process finds out, since
+    /// either may be hostile.
+    ///
+    /// # Errors
+    /// It does not, or the schema is none, or took too long.
+    pub async fn validate(&self, schema: &serde_json::Value, json: &str) -> Result<(), Error> {
+        validate(self.shared(), "the value".to_owned(), schema, json).await
+    }
+}
+
+async fn validate(
+    shared: &Shared,
+    subject: String,
+    schema: &serde_json::Value,
+    json: &str,
+) -> Result<(), Error> {
     let schema = Arc::new(Sealed::from_bytes(schema.to_string().as_bytes())?);
-    let question = Question { export: VALIDATE, input: config.into(), time: TIME };
+    let question = Question { export: VALIDATE, input: json.into(), time: TIME };
     let (answer, _) =
         shared.compilers.ask_confined(&shared.surroundings, &subject, &schema, question).await?;
     answer.map_err(|why: String| Error::Package {
@@ -41,9 +60,11 @@ pub(crate) async fn check_config(shared: &Shared, manifest: &Manifest, config: &
 /// # Errors
 /// It lacks some. A description that names as many as it can is believed to have the others.
 pub(crate) fn check_exports(manifest: &Manifest, description: &Description) -> Result<(), Error> {
-    let known =
-        |name: &&String| description.exports.contains(*name) || description.exports.len() >= NAMES_MAX;
-    let missing: Vec<_> = manifest.exports().iter().filter(|name| !known(name)).cloned().collect();
+    let known = |name: &&str| {
+        description.exports.iter().any(|export| export == name) || description.exports.len() >= NAMES_MAX
+    };
+    let promised = manifest.exports().iter().map(|export| export.name.as_str());
+    let missing: Vec<_> = promised.filter(|name| !known(name)).collect();
     match missing.is_empty() {
         true => Ok(()),
         false => Err(lacks(manifest, &missing.join(", "))),

@@ -26,7 +26,7 @@ pub use compile::{compile, compiler_plan};
 pub use dependencies::{DependencyError, start_order};
 pub use error::PolicyError;
 pub use input::ParseError;
-pub use manifest::{Dependency, Manifest, ReloadPolicy, RestartMode, RestartPolicy, manifest_schema};
+pub use manifest::{Dependency, Export, Manifest, ReloadPolicy, RestartMode, RestartPolicy, manifest_schema};
 pub use names::{
     GrantPath, HostCallName, HostPort, ListenAddress, NameError, PackagePath, PluginId, ProfileName,
 };

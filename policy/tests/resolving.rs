@@ -176,7 +176,6 @@ fn what_is_not_built_is_refused_by_its_key_and_what_asks_for_nothing_is_not() {
         (r#""permissions": {"voice": ["voice.say"]}"#, "permissions.voice"),
         (r#""permissions": {"terminal": ["terminal.write"]}"#, "permissions.terminal"),
         (r#""api_contract": {"wit": "a.wit"}"#, "api_contract.wit"),
-        (r#""api_contract": {"exports": [{"name": "a", "params": {}}]}"#, "api_contract.exports[].params"),
     ] {
         match error_of(resolve(&manifest("dylib", members), &shipped("native-strict"))) {
             PolicyError::NotBuilt { key: named, place, .. } => {

@@ -40,6 +40,10 @@ pub const HOST_CALL: &str = "host_call";
 /// Wasm import: copies the answer of the last host call.
 pub const HOST_TAKE: &str = "host_take";
 
+/// Optional export, by the Rust SDK's feature `contract`: replies with what the typed exports take and return, a JSON array of
+/// `{"name", "params", "result"}` with JSON Schemas. `hotcell plugin build` writes it into the manifest.
+pub const CONTRACT: &str = "hotcell_contract";
+
 /// Longest export name in bytes: it has to fit a symbol, a log line and a metric label.
 pub const EXPORT_NAME_MAX: usize = 64;
 

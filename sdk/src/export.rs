@@ -100,7 +100,9 @@ fn guard<R>(function: impl FnOnce() -> Result<R, String>) -> Result<R, String> {
 /// Exports functions to the host. To be used once per plugin, at the top level.
 ///
 /// Each `name => function` makes the export `name`. The function takes `&[u8]` and returns `Result<R, E>` where `R` is
-/// [`IntoReply`] and `E` is `Display`; with the feature `json`, `json(function)` makes one of a typed function.
+/// [`IntoReply`] and `E` is `Display`; with the feature `json`, `json(function)` makes one of a typed function. With the
+/// feature `contract` the types of those written so are told to whoever builds the plugin ([`CONTRACT`](crate::abi::CONTRACT));
+/// each has to be a `schemars::JsonSchema`.
 ///
 /// After a semicolon come the optional hooks:
 ///
@@ -139,13 +141,67 @@ fn guard<R>(function: impl FnOnce() -> Result<R, String>) -> Result<R, String> {
 /// ```
 #[macro_export]
 macro_rules! export {
-    (
-        $( $name:ident => $function:expr ),* $(,)?
-        $( ; $( $hook:ident : $handler:expr ),* $(,)? )?
-    ) => {
+    ( $($all:tt)* ) => {
         $crate::__entry! {}
-        $( $crate::__export! { $name, $function } )*
+        $crate::__exports! { [] $($all)* }
+    };
+}
+
+/// The list of `export!`, piece by piece: in brackets stands what was typed so far.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __exports {
+    ( [ $($typed:tt)* ] $name:ident => json ( $function:expr ) $($rest:tt)* ) => {
+        $crate::__export! { $name, json($function) }
+        $crate::__exports! { @more [ $($typed)* ($name, $function) ] $($rest)* }
+    };
+    ( [ $($typed:tt)* ] $name:ident => hotcell_plugin::json ( $function:expr ) $($rest:tt)* ) => {
+        $crate::__export! { $name, $crate::json($function) }
+        $crate::__exports! { @more [ $($typed)* ($name, $function) ] $($rest)* }
+    };
+    ( $typed:tt $name:ident => $function:expr ) => {
+        $crate::__exports! { $typed $name => $function, }
+    };
+    ( $typed:tt $name:ident => $function:expr ; $($hooks:tt)* ) => {
+        $crate::__exports! { $typed $name => $function, ; $($hooks)* }
+    };
+    ( $typed:tt $name:ident => $function:expr , $($rest:tt)* ) => {
+        $crate::__export! { $name, $function }
+        $crate::__exports! { $typed $($rest)* }
+    };
+    ( @more $typed:tt $(, $($rest:tt)* )? ) => {
+        $crate::__exports! { $typed $($($rest)*)? }
+    };
+    ( @more $typed:tt ; $($hooks:tt)* ) => {
+        $crate::__exports! { $typed ; $($hooks)* }
+    };
+    ( [ $($typed:tt)* ] $( ; $( $hook:ident : $handler:expr ),* $(,)? )? ) => {
+        $crate::__contract! { $($typed)* }
         $( $( $crate::__hook! { $hook, $handler } )* )?
+    };
+}
+
+/// What says the types of typed exports, where the feature `contract` is on.
+#[cfg(not(feature = "contract"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __contract {
+    ( $($typed:tt)* ) => {};
+}
+
+/// What says the types of typed exports.
+#[cfg(feature = "contract")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __contract {
+    () => {};
+    ( $( ($name:ident, $function:expr) )+ ) => {
+        $crate::__export! {
+            hotcell_contract,
+            |_: &[u8]| $crate::__private::contract([
+                $( $crate::__private::describe(stringify!($name), &$function) ),+
+            ])
+        }
     };
 }
 

@@ -13,11 +13,8 @@ use serde::de::DeserializeOwned;
 /// Makes an exportable function of a typed one: the input is parsed as JSON, the result written as JSON.
 ///
 /// ```
-/// #[derive(serde::Deserialize)]
-/// struct Pair { a: i64, b: i64 }
-///
-/// fn add(pair: Pair) -> Result<i64, &'static str> {
-///     pair.a.checked_add(pair.b).ok_or("the sum does not fit")
+/// fn add((a, b): (i64, i64)) -> Result<i64, &'static str> {
+///     a.checked_add(b).ok_or("the sum does not fit")
 /// }
 ///
 /// hotcell_plugin::export! { add => hotcell_plugin::json(add) }

@@ -23,6 +23,8 @@ pub mod abi;
 mod boundary;
 #[cfg(all(feature = "std", target_os = "linux"))]
 mod connect;
+#[cfg(feature = "contract")]
+mod contract;
 mod export;
 mod host;
 #[cfg(feature = "json")]
@@ -45,5 +47,7 @@ pub mod __private {
     pub use crate::boundary::accept;
     #[cfg(target_family = "wasm")]
     pub use crate::boundary::allocate;
+    #[cfg(feature = "contract")]
+    pub use crate::contract::{contract, describe};
     pub use crate::export::{run, run_hook};
 }

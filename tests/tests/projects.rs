@@ -139,6 +139,41 @@ fn a_beginners_mistakes_are_answered_with_what_to_do() {
 }
 
 #[test]
+fn a_build_writes_the_types_that_a_plugin_tells_and_a_test_holds_it_to_them() {
+    let project = Project::new("native", "c");
+    let told = r#"[{\"name\": \"greet\", \"params\": {\"type\": \"string\"}}]"#;
+    let source = project.path.join("src/plugin.c");
+    let mut text = std::fs::read_to_string(&source).expect("it is there");
+    text.push_str(&format!(
+        "\nHOTCELL_EXPORT(hotcell_contract)(const uint8_t *input, size_t length) {{\n    (void)input, (void)length;\n    \
+         return hotcell_ok((const uint8_t *)\"{told}\", sizeof \"{told}\" - 1);\n}}\n"
+    ));
+    std::fs::write(&source, text).expect("writable");
+    let manifest =
+        || std::fs::read_to_string(project.path.join("package/manifest.json")).expect("it is there");
+    let before = manifest();
+    let said = project.test();
+    // The template's greeting is no JSON.
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert!(said.out.contains("its input is not what the manifest tells of greet"), "{}", said.out);
+    let after: serde_json::Value = serde_json::from_str(&manifest()).expect("JSON");
+    assert_eq!(
+        after["api_contract"]["exports"],
+        serde_json::json!([{ "name": "greet", "params": { "type": "string" } }])
+    );
+    assert!(!before.contains("params"), "{before}");
+    // Once it is there, it stays as it is, and nobody is told.
+    let built = project.hotcell(&["plugin", "build", &project.text()]);
+    assert_eq!(built.code, Some(0), "{}", built.err);
+    assert!(!built.err.contains("are new"), "{}", built.err);
+    // What the plugin tells is not believed: a type that is none is refused by the manifest's own rules.
+    project.edit("src/plugin.c", r#"{\"type\": \"string\"}"#, "7");
+    let wrong = project.hotcell(&["plugin", "build", &project.text()]);
+    assert_eq!(wrong.code, Some(2), "{}", wrong.err);
+    assert!(wrong.err.contains("says no contract"), "{}", wrong.err);
+}
+
+#[test]
 fn a_project_packs_its_package_and_nothing_beside_it() {
     let project = Project::new("wasm", "c");
     assert_eq!(project.test().code, Some(0));

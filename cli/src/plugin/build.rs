@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::contract;
 use super::project::Project;
+use crate::args::Global;
 use crate::outcome::Outcome;
 
 /// The last lines of a tool's output that are looked into for what a beginner meets.
@@ -20,9 +22,10 @@ pub(crate) struct BuildArguments {
     project: PathBuf,
 }
 
-pub(crate) fn build(arguments: &BuildArguments) -> Result<String, Outcome> {
+pub(crate) async fn build(global: &Global, arguments: &BuildArguments) -> Result<String, Outcome> {
     let project = Project::open(&arguments.project)?;
     let artifact = make(&project)?;
+    contract::refresh(global, &project, &artifact).await?;
     Ok(format!("{}\n", artifact.display()))
 }
 

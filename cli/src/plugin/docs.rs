@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use hotcell::policy::Manifest;
+use hotcell::policy::{Export, Manifest};
 
 use super::project::package_of;
 use crate::args::Global;
@@ -31,6 +31,8 @@ enum Format {
 enum Piece {
     Title(String),
     Heading(&'static str),
+    /// Of a part of what the heading is about.
+    Name(String),
     Text(String),
     Items(Vec<String>),
     Code(String),
@@ -64,7 +66,7 @@ fn reference(manifest: &Manifest) -> Vec<Piece> {
         format!("{} {}{optional}", needed.id, needed.version)
     });
     let lists: [(&str, Vec<String>); 8] = [
-        ("Exports", manifest.exports().to_vec()),
+        ("Exports", manifest.exports().iter().map(|export| export.name.clone()).collect()),
         ("Reads and writes", manifest.write_paths().map(ToString::to_string).collect()),
         ("Reads", reads(manifest)),
         ("Connects to", manifest.connects().map(ToString::to_string).collect()),
@@ -75,6 +77,9 @@ fn reference(manifest: &Manifest) -> Vec<Piece> {
     ];
     for (heading, items) in lists.into_iter().filter(|(_, items)| !items.is_empty()) {
         pieces.extend([Piece::Heading(heading), Piece::Items(items)]);
+        if heading == "Exports" {
+            pieces.extend(manifest.exports().iter().flat_map(types));
+        }
     }
     for (heading, value) in
         [("Configuration", manifest.config()), ("Schema of the configuration", manifest.config_schema())]
@@ -84,6 +89,22 @@ fn reference(manifest: &Manifest) -> Vec<Piece> {
         );
     }
     pieces
+}
+
+/// What an export takes and returns, where the manifest says so.
+fn types(export: &Export) -> Vec<Piece> {
+    let sides = [("Input", &export.params), ("Reply", &export.result)];
+    let told: Vec<_> =
+        sides.into_iter().filter_map(|(side, schema)| Some((side, schema.as_ref()?))).collect();
+    let name = (!told.is_empty()).then(|| Piece::Name(export.name.clone()));
+    let schemas = told.into_iter().flat_map(|(side, schema)| {
+        let mut schema = schema.clone();
+        if let Some(members) = schema.as_object_mut() {
+            members.remove("$schema");
+        }
+        [Piece::Text(format!("{side}, as JSON Schema:")), Piece::Code(format!("{schema:#}"))]
+    });
+    name.into_iter().chain(schemas).collect()
 }
 
 fn reads(manifest: &Manifest) -> Vec<String> {
@@ -98,6 +119,7 @@ fn markdown(pieces: &[Piece]) -> String {
         let _ = match piece {
             Piece::Title(title) => writeln!(text, "# {}\n", plain(title)),
             Piece::Heading(heading) => writeln!(text, "## {heading}\n"),
+            Piece::Name(name) => writeln!(text, "### {}\n", plain(name)),
             Piece::Text(words) => writeln!(text, "{}\n", plain(words)),
             Piece::Items(items) => {
                 items.iter().for_each(|item| _ = writeln!(text, "- {}", plain(item)));
@@ -135,6 +157,7 @@ fn html(manifest: &Manifest, pieces: &[Piece]) -> String {
         let _ = match piece {
             Piece::Title(title) => writeln!(body, "<h1>{}</h1>", escaped(title)),
             Piece::Heading(heading) => writeln!(body, "<h2>{heading}</h2>"),
+            Piece::Name(name) => writeln!(body, "<h3>{}</h3>", escaped(name)),
             Piece::Text(words) => writeln!(body, "<p>{}</p>", escaped(words)),
             Piece::Items(items) => {
                 let items: String =

@@ -2,6 +2,7 @@
 
 mod audit;
 mod build;
+mod contract;
 mod create;
 mod dev;
 mod docs;
@@ -67,12 +68,14 @@ enum Action {
 
 pub(crate) fn plugin(global: &Global, Plugin { action }: Plugin) -> ExitCode {
     let done = match action {
+        Action::Build(arguments) => {
+            return crate::with_runtime(async { finish(build::build(global, &arguments).await) });
+        }
         Action::Test(arguments) => return crate::with_runtime(test::test(global, &arguments)),
         Action::Audit(arguments) => return crate::with_runtime(audit::audit(global, arguments)),
         Action::Dev(arguments) => return crate::with_runtime(dev::dev(global, &arguments)),
         Action::Create(arguments) => create::create(&arguments),
         Action::Docs(arguments) => docs::docs(global, &arguments),
-        Action::Build(arguments) => build::build(&arguments),
         Action::Package(arguments) => ship::package(&arguments),
         Action::Sign(arguments) => ship::sign(&arguments),
         Action::Verify(arguments) => inspect::verify(global, &arguments),
@@ -84,6 +87,11 @@ pub(crate) fn plugin(global: &Global, Plugin { action }: Plugin) -> ExitCode {
         Action::Remove(arguments) => installed::remove(global, &arguments),
         Action::Prune => installed::prune(global),
     };
+    finish(done)
+}
+
+/// Prints what a command says, or why it failed.
+fn finish(done: Result<String, Outcome>) -> ExitCode {
     match done {
         Ok(text) => {
             print!("{text}");

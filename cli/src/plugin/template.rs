@@ -15,12 +15,13 @@ pub(super) const README: &str = template!("README.md");
 pub(super) const WORKFLOW: &str = template!("workflow.yml");
 
 /// The sources of the SDK. A test compares them with what is there.
-const SDK: [(&str, &str); 10] = [
+const SDK: [(&str, &str); 11] = [
     ("abi.rs", include_str!("../../../sdk/src/abi.rs")),
     ("boundary.rs", include_str!("../../../sdk/src/boundary.rs")),
     ("boundary/native.rs", include_str!("../../../sdk/src/boundary/native.rs")),
     ("boundary/wasm.rs", include_str!("../../../sdk/src/boundary/wasm.rs")),
     ("connect.rs", include_str!("../../../sdk/src/connect.rs")),
+    ("contract.rs", include_str!("../../../sdk/src/contract.rs")),
     ("export.rs", include_str!("../../../sdk/src/export.rs")),
     ("host.rs", include_str!("../../../sdk/src/host.rs")),
     ("json.rs", include_str!("../../../sdk/src/json.rs")),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
+use hotcell::policy::Export;
 use hotcell::{CallError, CommandIo, Host, Plugin, Violation};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -56,7 +57,8 @@ pub(crate) async fn test(global: &Global, arguments: &Test) -> ExitCode {
 async fn verdicts(global: &Global, arguments: &Test) -> Result<Vec<Verdict>, Outcome> {
     let project = Project::open(&arguments.project)?;
     if !arguments.no_build {
-        super::build::make(&project)?;
+        let artifact = super::build::make(&project)?;
+        super::contract::refresh(global, &project, &artifact).await?;
     }
     if project.tests.is_empty() {
         let what = "there is no [[test]] in hotcell.toml: write one, with `call`, `input` and `reply`";
@@ -65,9 +67,10 @@ async fn verdicts(global: &Global, arguments: &Test) -> Result<Vec<Verdict>, Out
     let host = project_host(global, &project).await?;
     let tried = match host.load_with(&project.package, host::load_options(global)).await {
         Ok(plugin) => {
+            let contract = super::contract::of(&project)?;
             let mut verdicts = Vec::new();
             for case in &project.tests {
-                verdicts.push(verdict(&host, &plugin, case).await);
+                verdicts.push(verdict(&host, &plugin, case, &contract).await);
             }
             Ok(verdicts)
         }
@@ -87,11 +90,17 @@ pub(super) async fn project_host(global: &Global, project: &Project) -> Result<H
     Ok(builder.observe_paths().build().await?)
 }
 
-async fn verdict(host: &Host, plugin: &Plugin, case: &Case) -> Verdict {
+async fn verdict(host: &Host, plugin: &Plugin, case: &Case, contract: &[Export]) -> Verdict {
     let mut events = host.events();
     let began = Instant::now();
     let (name, problem) = match (&case.call, &case.run) {
-        (Some(export), _) => (format!("{export} {}", case.input), call(plugin, export, case).await),
+        (Some(export), _) => {
+            let problem = match call(plugin, export, case).await {
+                None => breach(host, contract.iter().find(|of| of.name == *export), case).await,
+                problem => problem,
+            };
+            (format!("{export} {}", case.input), problem)
+        }
         (None, Some(arguments)) => {
             (format!("run {}", arguments.join(" ")), run(plugin, arguments, case).await)
         }
@@ -99,6 +108,20 @@ async fn verdict(host: &Host, plugin: &Plugin, case: &Case) -> Verdict {
     };
     let violations = host::violations(&mut events);
     Verdict { name, problem, violations, seconds: began.elapsed().as_secs_f64() }
+}
+
+/// How a case that succeeded breaks the types that the manifest tells, if it does. Bytes that are not JSON break them.
+async fn breach(host: &Host, export: Option<&Export>, case: &Case) -> Option<String> {
+    let (export, reply) = (export?, case.reply.as_ref()?);
+    let sides = [("input", &export.params, &case.input), ("reply", &export.result, reply)];
+    for (side, schema, value) in sides {
+        let Some(schema) = schema else { continue };
+        if let Err(error) = host.validate(schema, value).await {
+            let name = &export.name;
+            return Some(format!("its {side} is not what the manifest tells of {name}: {error}"));
+        }
+    }
+    None
 }
 
 /// What is wrong with the reply, if anything is.

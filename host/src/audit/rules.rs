@@ -252,7 +252,8 @@ pub(super) fn module(manifest: &Manifest, description: &Description) -> Vec<Find
 
 /// Exports that were promised. A list as long as it can be may have lost some.
 fn missing(manifest: &Manifest, exports: &[String]) -> Option<Finding> {
-    let missing: Vec<_> = manifest.exports().iter().filter(|name| !exports.contains(name)).cloned().collect();
+    let promised = manifest.exports().iter().map(|export| &export.name);
+    let missing: Vec<_> = promised.filter(|name| !exports.contains(name)).cloned().collect();
     let text =
         format!("the manifest promises exports that it lacks: {}", escape(missing.join(", ").as_bytes()));
     (!missing.is_empty() && exports.len() < NAMES_MAX)

@@ -73,7 +73,7 @@ pub(super) async fn restore(
 /// Has the first worker of a native version say whether it has the exports that the manifest promises.
 async fn check_promises(common: &Common, version: &Version, worker: Worker) -> Result<Worker, Failed> {
     let Version { prepared, promises_checked, .. } = version;
-    let promised = prepared.manifest.exports();
+    let promised: Vec<_> = prepared.manifest.exports().iter().map(|export| export.name.as_str()).collect();
     let native = prepared.blueprint.image == Image::Native;
     if !native || promised.is_empty() || promises_checked.load(Ordering::Relaxed) {
         return Ok(worker);

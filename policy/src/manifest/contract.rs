@@ -15,26 +15,41 @@ const REQUIREMENT_MAX: usize = 128;
 /// Most exports that a manifest names.
 const EXPORTS_MAX: usize = 1000;
 
+/// An export that a plugin promises.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Export {
+    /// As calls give it.
+    pub name: String,
+    /// JSON Schema of its input, if it is told.
+    pub params: Option<serde_json::Value>,
+    /// JSON Schema of its reply, likewise.
+    pub result: Option<serde_json::Value>,
+}
+
 /// What a manifest says of all this.
 #[derive(Debug, Default)]
 pub(super) struct Contract {
     pub(super) host_api: Option<Located<semver::VersionReq>>,
     pub(super) state_version: u32,
-    pub(super) exports: Vec<String>,
+    pub(super) exports: Vec<Export>,
 }
 
 pub(super) fn read_schema(fields: &Fields<'_>) -> Result<Option<serde_json::Value>, ParseError> {
-    let Some(field) = fields.optional("config_schema") else { return Ok(None) };
+    fields.optional("config_schema").map(|field| schema(&field)).transpose()
+}
+
+/// A JSON Schema, which nothing here reads.
+fn schema(field: &Field<'_>) -> Result<serde_json::Value, ParseError> {
     field.open_table()?;
     let schema = field.node.value.to_json();
     let length = schema.to_string().len();
     if length > Manifest::CONFIG_MAX {
         let most = Manifest::CONFIG_MAX;
         return Err(
-            field.error(format!("`config_schema` has {length} bytes without white space, over {most}"))
+            field.error(format!("`{}` has {length} bytes without white space, over {most}", field.path))
         );
     }
-    Ok(Some(schema))
+    Ok(schema)
 }
 
 pub(super) fn read_dependencies(fields: &Fields<'_>) -> Result<Vec<Dependency>, ParseError> {
@@ -80,27 +95,22 @@ pub(super) fn read_contract(fields: &Fields<'_>, reading: &mut Reading) -> Resul
         contract.state_version = field.integer32(0..=u32::MAX)?;
     }
     if let Some(field) = fields.optional("exports") {
-        contract.exports = read_exports(&field, reading)?;
+        contract.exports = read_exports(&field)?;
     }
     Ok(contract)
 }
 
-fn read_exports(field: &Field<'_>, reading: &mut Reading) -> Result<Vec<String>, ParseError> {
-    let mut names = Vec::new();
+fn read_exports(field: &Field<'_>) -> Result<Vec<Export>, ParseError> {
+    let mut exports: Vec<Export> = Vec::new();
     for export in field.items()? {
         let export = export.table(&children("api_contract.exports[]"))?;
         let name = export.required("name")?;
         let said = text(&name)?;
-        if names.len() == EXPORTS_MAX {
+        if exports.len() == EXPORTS_MAX {
             return Err(name.error(format!("more than {EXPORTS_MAX} exports")));
         }
-        names.push(said.to_owned());
-        for key in ["params", "result"] {
-            if let Some(schema) = export.optional(key) {
-                schema.open_table()?;
-                reading.asks_for(&schema);
-            }
-        }
+        let types = |key| export.optional(key).map(|field| schema(&field)).transpose();
+        exports.push(Export { name: said.to_owned(), params: types("params")?, result: types("result")? });
     }
-    Ok(names)
+    Ok(exports)
 }

@@ -214,8 +214,8 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key("api_contract.exports[]", Table, Required, "one of them"),
     key("api_contract.exports[].name", Text(128), Required, "its name, as calls give it"),
-    later("api_contract.exports[].params", Table, "JSON Schema of its input"),
-    later("api_contract.exports[].result", Table, "JSON Schema of its reply"),
+    key("api_contract.exports[].params", Table, NOTHING, "JSON Schema of its input, at most 24 KiB"),
+    key("api_contract.exports[].result", Table, NOTHING, "JSON Schema of its reply, at most 24 KiB"),
     key("security_policy", Table, NOTHING, "how the plugin is to be confined and kept alive"),
     key(
         "security_policy.profile",

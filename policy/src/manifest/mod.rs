@@ -11,6 +11,7 @@ mod schema;
 
 use hotcell_protocol::Runtime;
 
+pub use contract::Export;
 pub(crate) use permissions::{Located, Requests};
 pub(crate) use read::Unbuilt;
 pub use schema::manifest_schema;
@@ -35,7 +36,7 @@ pub struct Manifest {
     pub(crate) requests: Requests,
     pub(crate) host_api: Option<Located<semver::VersionReq>>,
     state_version: u32,
-    exports: Vec<String>,
+    exports: Vec<Export>,
     dependencies: Vec<Dependency>,
     config_schema: Option<serde_json::Value>,
     config: Option<serde_json::Value>,
@@ -220,8 +221,8 @@ impl Manifest {
         self.state_version
     }
 
-    /// The exports that the plugin promises, as calls name them.
-    pub fn exports(&self) -> &[String] {
+    /// The exports that the plugin promises.
+    pub fn exports(&self) -> &[Export] {
         &self.exports
     }
 

@@ -191,10 +191,10 @@ fn add_grants(fields: &Fields<'_>, profile: &mut Profile) -> Result<(), ParseErr
         field.choice(&[("paths", ())])?;
         profile.observes = Some(format!("{source} observe"));
     }
-    if let Some(field) = fields.optional("wasm") {
-        if !distinct(&field, |item| item.choice(&[("exceptions", ())]))?.is_empty() {
-            profile.exceptions = Some(format!("{source} wasm"));
-        }
+    if let Some(field) = fields.optional("wasm")
+        && !distinct(&field, |item| item.choice(&[("exceptions", ())]))?.is_empty()
+    {
+        profile.exceptions = Some(format!("{source} wasm"));
     }
     if let Some(field) = fields.optional("launch") {
         let launch = field.choice(&[("fork", Launch::Fork), ("exec", Launch::Exec)])?;
