@@ -19,6 +19,7 @@ mod policy;
 mod profile;
 mod render;
 pub mod review;
+mod schema;
 mod seccomp;
 mod units;
 
@@ -26,7 +27,9 @@ pub use compile::{compile, compiler_plan};
 pub use dependencies::{DependencyError, start_order};
 pub use error::PolicyError;
 pub use input::ParseError;
-pub use manifest::{Dependency, Export, Manifest, ReloadPolicy, RestartMode, RestartPolicy, manifest_schema};
+pub use manifest::{
+    Dependency, Export, Manifest, ReloadPolicy, RestartMode, RestartPolicy, manifest_schema, unmet,
+};
 pub use names::{
     GrantPath, HostCallName, HostPort, ListenAddress, NameError, PackagePath, PluginId, ProfileName,
 };

@@ -159,6 +159,62 @@ async fn a_circle_of_calls_ends_at_once_and_a_deadline_ends_both_calls() {
     next.expect("it is not busy with what nobody waits for");
 }
 
+/// What a store promises of `add`, by the types of its input and its reply.
+fn promises(params: &Value, result: &Value) -> Value {
+    json!({ "api_contract": { "exports": [{ "name": "add", "params": params, "result": result }] } })
+}
+
+#[tokio::test]
+async fn types_that_no_longer_suit_those_that_were_built_for_them_are_refused() {
+    let setup = Setup::new().await;
+    let (any, number, text) = (json!({}), json!({ "type": "integer" }), json!({ "type": "string" }));
+    let either = json!({ "type": ["integer", "string"] });
+    let store = |version, params, result| setup.package("store", version, &[], &promises(params, result));
+    let plugins =
+        setup.load_all(&[&store("1.0.0", &number, &number)]).await.unwrap_or_else(|error| panic!("{error}"));
+    let [stored] = plugins.as_slice() else { panic!("one") };
+    // One that tells what it was built for, and one that does not.
+    let id = "dev.hotcell.test.store";
+    let built_for = |params: &Value, result: &Value| {
+        let exports = json!([{ "name": "add", "params": params, "result": result }]);
+        json!({ "dependencies": [{ "id": id, "version": "^1", "exports": exports }] })
+    };
+    for (params, result, part) in
+        [(&text, &any, "input of add: /: string"), (&any, &text, "reply of add: /: integer")]
+    {
+        let path = setup.package("other", "1.0.0", &[], &built_for(params, result));
+        let error = setup.host.load(path).await.expect_err("the store takes and gives something else");
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    let precise = setup.host.load(setup.package("precise", "1.0.0", &[], &built_for(&number, &either))).await;
+    let precise = precise.unwrap_or_else(|error| panic!("{error}"));
+    let silent = setup.host.load(setup.package("silent", "1.0.0", &[("store", "^1")], &json!({}))).await;
+    let silent = silent.unwrap_or_else(|error| panic!("{error}"));
+
+    store("1.1.0", &either, &number);
+    stored.reload().await.unwrap_or_else(|error| panic!("takes more than before: {error}"));
+    store("1.2.0", &number, &number);
+    let error = stored.reload().await.expect_err("takes less than before");
+    let ReloadError::Breaks(by) = &error else { panic!("{error}") };
+    assert_eq!(by.len(), 1, "{by:?}");
+    assert!(by[0].contains("test.silent") && by[0].contains("string is not accepted any more"), "{by:?}");
+    store("1.3.0", &text, &number);
+    let error = stored.reload().await.expect_err("takes no numbers any more");
+    assert!(matches!(&error, ReloadError::Breaks(by) if by.len() == 2), "{error}");
+    store("1.4.0", &either, &either);
+    let error = stored.reload().await.expect_err("returns more than before");
+    assert!(
+        matches!(&error, ReloadError::Breaks(by) if by[0].contains("test.silent") && by.len() == 1),
+        "{error}"
+    );
+    silent.unload().await;
+    stored
+        .reload()
+        .await
+        .unwrap_or_else(|error| panic!("the one that is left was built for either: {error}"));
+    assert_eq!(relay(&precise, &format!("{id} add ")).await.expect("may"), "1");
+}
+
 #[tokio::test]
 async fn a_reload_swaps_under_its_dependents_and_does_not_break_them() {
     let setup = Setup::new().await;

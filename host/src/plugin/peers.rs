@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use hotcell_policy::{Dependency, DependencyError, Manifest, start_order};
+use hotcell_policy::{Dependency, Manifest, start_order, unmet};
 use hotcell_protocol::hook;
 
 use super::{Inner, Plugin};
@@ -64,24 +64,41 @@ impl Loaded {
         }
         let loaded: Vec<_> = self.list().iter().map(Plugin::prepared).collect();
         let loaded: Vec<_> = loaded.iter().map(|prepared| &prepared.manifest).collect();
-        start_order(&[manifest], &loaded).map(drop).map_err(|error| unmet(&error, manifest.id().as_str()))
+        let refused = |detail| refused(detail, manifest.id().as_str());
+        start_order(&[manifest], &loaded).map(drop).map_err(|error| refused(error.to_string()))?;
+        for needed in manifest.dependencies() {
+            let Some(found) = self.find(needed) else { continue };
+            let unmet = unmet(&needed.exports, found.prepared().manifest.exports());
+            if !unmet.is_empty() {
+                let found = format!("{} {}", found.id(), found.version());
+                return Err(refused(format!("{found} is not what it was built for: {}", unmet.join("; "))));
+            }
+        }
+        Ok(())
     }
 
-    /// The plugins that need this one and would not do with another version of it.
-    pub(super) fn broken_by(&self, manifest: &Manifest) -> Vec<String> {
+    /// The plugins that need this one and would not do with another version of it, in the place of one that they have now.
+    ///
+    /// What they were built for, their manifests tell; where they do not, it is what they have now.
+    pub(super) fn broken_by(&self, manifest: &Manifest, before: &Manifest) -> Vec<String> {
         let breaks = |plugin: &Plugin| {
             let other = plugin.prepared();
             let mut needs = other.manifest.dependencies().iter();
-            let need = needs.find(|dependency| dependency.id == *manifest.id() && !dependency.optional)?;
-            (!need.version.matches(manifest.version()))
-                .then(|| format!("{} {} ({})", other.manifest.id(), other.manifest.version(), need.version))
+            let need = needs.find(|dependency| dependency.id == *manifest.id())?;
+            let name = format!("{} {}", other.manifest.id(), other.manifest.version());
+            if !need.version.matches(manifest.version()) {
+                return (!need.optional).then(|| format!("{name} ({})", need.version));
+            }
+            let wanted = if need.exports.is_empty() { before.exports() } else { &need.exports };
+            let unmet = unmet(wanted, manifest.exports());
+            (!unmet.is_empty()).then(|| format!("{name} ({})", unmet.join("; ")))
         };
         self.list().iter().filter_map(breaks).collect()
     }
 }
 
-fn unmet(error: &DependencyError, subject: &str) -> Error {
-    Error::Package { subject: subject.to_owned(), detail: error.to_string(), class: Class::Refused }
+fn refused(detail: String, subject: &str) -> Error {
+    Error::Package { subject: subject.to_owned(), detail, class: Class::Refused }
 }
 
 impl Host {
@@ -102,7 +119,8 @@ impl Host {
         let manifests: Vec<_> = prepared.iter().map(Package::manifest).collect();
         let running: Vec<_> = self.loaded().iter().map(Plugin::prepared).collect();
         let running: Vec<_> = running.iter().map(|prepared| &prepared.manifest).collect();
-        let order = start_order(&manifests, &running).map_err(|error| unmet(&error, "the plugins"))?;
+        let order =
+            start_order(&manifests, &running).map_err(|error| refused(error.to_string(), "the plugins"))?;
         let mut plugins = Vec::new();
         for index in order {
             if let Some(package) = prepared.get(index) {
@@ -123,7 +141,15 @@ pub(crate) struct Peers {
 
 impl Peers {
     pub(super) fn new(shared: &Arc<Shared>, manifest: &Manifest) -> Peers {
-        Peers { shared: Arc::downgrade(shared), dependencies: manifest.dependencies().into() }
+        // Whom a call reaches, the types of nobody's exports decide.
+        let bare = |needed: &Dependency| Dependency {
+            id: needed.id.clone(),
+            version: needed.version.clone(),
+            optional: needed.optional,
+            exports: Vec::new(),
+        };
+        let dependencies = manifest.dependencies().iter().map(bare).collect();
+        Peers { shared: Arc::downgrade(shared), dependencies }
     }
 
     /// Calls another plugin. `None` if the caller's manifest does not name it, or if what it wants to call is the host's: a

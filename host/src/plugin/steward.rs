@@ -343,7 +343,7 @@ impl Steward {
         if !options.retry && self.common.memory.has_failed(&after.fingerprint()) {
             return Err(ReloadError::FailedBefore);
         }
-        let broken = self.common.shared.loaded.broken_by(&after.manifest);
+        let broken = self.common.shared.loaded.broken_by(&after.manifest, &before.manifest);
         if !broken.is_empty() {
             return Err(ReloadError::Breaks(broken));
         }

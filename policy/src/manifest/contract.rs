@@ -5,6 +5,7 @@ use super::read::{Reading, STATE_VERSION, table, text};
 use super::{Dependency, Located, Manifest};
 use crate::input::{Field, Fields, ParseError};
 use crate::names::PackagePath;
+use crate::schema;
 
 /// Most dependencies of one manifest.
 const DEPENDENCIES_MAX: usize = 64;
@@ -26,6 +27,34 @@ pub struct Export {
     pub result: Option<serde_json::Value>,
 }
 
+/// What of the exports that somebody was built for is not offered any more, in words: those that are gone, do not accept all that they
+/// accepted, or reply with what nobody expects. What cannot be told is not offered; of what `wanted` tells no types, only the name counts.
+pub fn unmet(wanted: &[Export], offered: &[Export]) -> Vec<String> {
+    let mut unmet = Vec::new();
+    for wanted in wanted {
+        let name = &wanted.name;
+        let Some(offered) = offered.iter().find(|offered| offered.name == *name) else {
+            unmet.push(format!("{name} is not there"));
+            continue;
+        };
+        // A caller gives what it was built to give, and takes what it was built to take.
+        let sides = [
+            ("input", &wanted.params, &offered.params, false),
+            ("reply", &wanted.result, &offered.result, true),
+        ];
+        for (side, wanted, offered, back) in sides {
+            let said = match (wanted, offered) {
+                (None, _) => continue,
+                (Some(_), None) => Err("its type is not told".to_owned()),
+                (Some(wanted), Some(offered)) if back => schema::fits(offered, wanted),
+                (Some(wanted), Some(offered)) => schema::fits(wanted, offered),
+            };
+            unmet.extend(said.err().map(|why| format!("{side} of {name}: {why}")));
+        }
+    }
+    unmet
+}
+
 /// What a manifest says of all this.
 #[derive(Debug, Default)]
 pub(super) struct Contract {
@@ -35,11 +64,11 @@ pub(super) struct Contract {
 }
 
 pub(super) fn read_schema(fields: &Fields<'_>) -> Result<Option<serde_json::Value>, ParseError> {
-    fields.optional("config_schema").map(|field| schema(&field)).transpose()
+    fields.optional("config_schema").map(|field| read_json_schema(&field)).transpose()
 }
 
 /// A JSON Schema, which nothing here reads.
-fn schema(field: &Field<'_>) -> Result<serde_json::Value, ParseError> {
+fn read_json_schema(field: &Field<'_>) -> Result<serde_json::Value, ParseError> {
     field.open_table()?;
     let schema = field.node.value.to_json();
     let length = schema.to_string().len();
@@ -62,6 +91,10 @@ pub(super) fn read_dependencies(fields: &Fields<'_>) -> Result<Vec<Dependency>, 
             id: id.parsed()?,
             version: requirement(&fields.required("version")?)?,
             optional: fields.optional("optional").map(|field| field.flag()).transpose()?.unwrap_or(false),
+            exports: match fields.optional("exports") {
+                Some(field) => read_exports(&field, "dependencies[].exports[]")?,
+                None => Vec::new(),
+            },
         };
         if dependencies.iter().any(|other| other.id == dependency.id) {
             return Err(id.error(format!("`dependencies` names {} twice", dependency.id)));
@@ -95,21 +128,21 @@ pub(super) fn read_contract(fields: &Fields<'_>, reading: &mut Reading) -> Resul
         contract.state_version = field.integer32(0..=u32::MAX)?;
     }
     if let Some(field) = fields.optional("exports") {
-        contract.exports = read_exports(&field)?;
+        contract.exports = read_exports(&field, "api_contract.exports[]")?;
     }
     Ok(contract)
 }
 
-fn read_exports(field: &Field<'_>) -> Result<Vec<Export>, ParseError> {
+fn read_exports(field: &Field<'_>, path: &'static str) -> Result<Vec<Export>, ParseError> {
     let mut exports: Vec<Export> = Vec::new();
     for export in field.items()? {
-        let export = export.table(&children("api_contract.exports[]"))?;
+        let export = export.table(&children(path))?;
         let name = export.required("name")?;
         let said = text(&name)?;
         if exports.len() == EXPORTS_MAX {
             return Err(name.error(format!("more than {EXPORTS_MAX} exports")));
         }
-        let types = |key| export.optional(key).map(|field| schema(&field)).transpose();
+        let types = |key| export.optional(key).map(|field| read_json_schema(&field)).transpose();
         exports.push(Export { name: said.to_owned(), params: types("params")?, result: types("result")? });
     }
     Ok(exports)

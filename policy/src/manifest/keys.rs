@@ -192,6 +192,26 @@ pub(crate) const KEYS: &[Key] = &[
     key("dependencies[].id", ID, Required, "its id"),
     key("dependencies[].version", Text(128), Required, "a requirement such as `^1.2`"),
     key("dependencies[].optional", Flag, Else("`false`"), "whether the plugin runs without it"),
+    key(
+        "dependencies[].exports",
+        List,
+        NOTHING,
+        "the exports that this plugin was built for: the one that is loaded has to offer them, with types that fit",
+    ),
+    key("dependencies[].exports[]", Table, Required, "one of them"),
+    key("dependencies[].exports[].name", Text(128), Required, "its name, as calls give it"),
+    key(
+        "dependencies[].exports[].params",
+        Table,
+        NOTHING,
+        "JSON Schema of what this plugin gives it, at most 24 KiB",
+    ),
+    key(
+        "dependencies[].exports[].result",
+        Table,
+        NOTHING,
+        "JSON Schema of what this plugin takes, at most 24 KiB",
+    ),
     key("api_contract", Table, NOTHING, "what host and plugin promise one another"),
     key(
         "api_contract.host_api",

@@ -11,7 +11,7 @@ mod schema;
 
 use hotcell_protocol::Runtime;
 
-pub use contract::Export;
+pub use contract::{Export, unmet};
 pub(crate) use permissions::{Located, Requests};
 pub(crate) use read::Unbuilt;
 pub use schema::manifest_schema;
@@ -49,7 +49,7 @@ pub struct Manifest {
 }
 
 /// Another plugin that a plugin needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Dependency {
     /// Its id.
     pub id: PluginId,
@@ -57,6 +57,8 @@ pub struct Dependency {
     pub version: semver::VersionReq,
     /// Whether the plugin runs without it.
     pub optional: bool,
+    /// What the plugin was built for, if it tells.
+    pub exports: Vec<Export>,
 }
 
 /// What happens after a crash, as a manifest wants it.
