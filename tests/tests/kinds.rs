@@ -395,14 +395,14 @@ async fn what_a_module_throws_is_bounded_and_only_where_its_profile_lets_it_thro
     let host = fixture::host(&folders).profile(profile).build().await.expect("a host starts");
     let package = |name: &str, profile: &str| {
         let path = folders.join(name);
-        std::fs::create_dir(&path).expect("the folder is new");
+        fs::create_dir(&path).expect("the folder is new");
         let manifest = json!({
             "schema": 1, "id": format!("dev.hotcell.test.{name}"), "name": name, "version": "0.1.0",
             "plugin_type": "wasm", "wasm_path": "plugin.wasm", "runtime": "component",
             "security_policy": { "profile": profile },
         });
-        std::fs::write(path.join("manifest.json"), manifest.to_string()).expect("writable");
-        std::fs::write(path.join("plugin.wasm"), THROWER).expect("writable");
+        fs::write(path.join("manifest.json"), manifest.to_string()).expect("writable");
+        fs::write(path.join("plugin.wasm"), THROWER).expect("writable");
         path
     };
     let error = host.load(package("may-not", "pure-compute")).await.expect_err("exceptions are off");
