@@ -4,7 +4,7 @@
 //! comes back. What the suite calls invalid must be refused by the compiler, and what it calls a trap must end the worker
 //! with that trap and no other.
 
-#![allow(clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "../common/mod.rs"]
 mod common;
