@@ -47,6 +47,7 @@ pub struct HostBuilder {
     budget: u64,
     cgroup: Option<PathBuf>,
     directory: Directory,
+    advisories: Option<PathBuf>,
     require_signatures: bool,
 }
 
@@ -64,6 +65,7 @@ impl HostBuilder {
             budget: BUDGET,
             cgroup: None,
             directory: Resolver::system().into(),
+            advisories: None,
             require_signatures: false,
         }
     }
@@ -164,6 +166,13 @@ impl HostBuilder {
         self
     }
 
+    /// A copy of the RustSec advisory database (the folder that has `crates` in it): audits look there for what is known of the runtime
+    /// of wasm plugins. Default: none. Nothing is fetched.
+    pub fn advisories(mut self, folder: impl Into<PathBuf>) -> HostBuilder {
+        self.advisories = Some(folder.into());
+        self
+    }
+
     /// The certificate authorities that plugins are told to trust (host call `net.roots`, and `wasi:http`), as PEM
     /// (RFC 7468). Default: the bundle that `SSL_CERT_FILE` names, or the system's, read when a plugin first asks.
     ///
@@ -216,7 +225,7 @@ impl HostBuilder {
     /// hotcell's programs are not found or not trustworthy, or a folder cannot be used.
     pub async fn build(self) -> Result<Host, Error> {
         let HostBuilder { worker, state, cache, cache_bound, registry, profiles, handlers, .. } = self;
-        let HostBuilder { events, budget, cgroup, directory, require_signatures, .. } = self;
+        let HostBuilder { events, budget, cgroup, directory, advisories, require_signatures, .. } = self;
         let state = state_folder(state)?;
         let cache = folder_or(cache, "/var/cache/hotcell", ".cache/hotcell")?;
         let uids = registry.clone();
@@ -249,6 +258,7 @@ impl HostBuilder {
             gate,
             registry,
             directory,
+            advisories,
             wrecks,
             buried,
         }))

@@ -1,6 +1,6 @@
 //! The object that an application embeds.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -80,6 +80,8 @@ pub(crate) struct Shared {
     pub(crate) gate: Arc<Gate>,
     pub(crate) registry: Registry,
     pub(crate) directory: Directory,
+    /// A copy of the advisory database.
+    pub(crate) advisories: Option<PathBuf>,
     pub(crate) loaded: Loaded,
     plugins: AtomicU64,
     closing: watch::Sender<bool>,
@@ -96,6 +98,7 @@ pub(crate) struct Parts {
     pub(crate) gate: Arc<Gate>,
     pub(crate) registry: Registry,
     pub(crate) directory: Directory,
+    pub(crate) advisories: Option<PathBuf>,
     pub(crate) wrecks: mpsc::Receiver<Wreck>,
     pub(crate) buried: oneshot::Receiver<()>,
 }
@@ -134,8 +137,18 @@ impl Host {
     }
 
     pub(crate) fn from_parts(parts: Parts) -> Host {
-        let Parts { surroundings, compilers, handlers, platform, gate, registry, directory, wrecks, buried } =
-            parts;
+        let Parts {
+            surroundings,
+            compilers,
+            handlers,
+            platform,
+            gate,
+            registry,
+            directory,
+            advisories,
+            wrecks,
+            buried,
+        } = parts;
         let shared = Shared {
             surroundings,
             compilers,
@@ -144,6 +157,7 @@ impl Host {
             gate,
             registry,
             directory,
+            advisories,
             loaded: Loaded::default(),
             plugins: AtomicU64::new(1),
             closing: watch::Sender::new(false),

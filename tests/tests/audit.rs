@@ -199,3 +199,50 @@ fn the_command_prints_findings_for_people_programs_and_code_hosts() {
     let known = |rule: &serde_json::Value| rules.iter().any(|known| known["id"] == *rule);
     assert!(run["results"].as_array().expect("a list").iter().all(|result| known(&result["ruleId"])));
 }
+
+#[tokio::test]
+async fn what_is_known_of_the_runtime_is_found_where_there_is_a_database() {
+    let folders = Folders::new();
+    let database = folders.join("advisory-db");
+    let about = database.join("crates/wasmtime");
+    std::fs::create_dir_all(&about).expect("the folder is new");
+    let advisory = |id: &str, patched: &str| {
+        let text = format!(
+            "```toml\n[advisory]\nid = \"{id}\"\npackage = \"wasmtime\"\ndate = \"2026-01-01\"\n\n[versions]\npatched = [\"{patched}\"]\n```\n\n# A hole\n"
+        );
+        std::fs::write(about.join(format!("{id}.md")), text).expect("writable");
+    };
+    advisory("RUSTSEC-2026-9998", ">= 1.0.0");
+    advisory("RUSTSEC-2026-9999", ">= 999.0.0");
+    let careful =
+        [("runtime = [\"core\", \"component\"]", "runtime = [\"core\", \"component\"]\naudit = \"medium\"")];
+    let profile = common::profile("pure-compute", "careful", &careful, "");
+    let host =
+        fixture::host(&folders).profile(profile).advisories(&database).build().await.expect("a host starts");
+    let audit = audited(&host, &package("greet/component")).await;
+    assert_eq!(audit.advisories, Some(2));
+    let known: Vec<_> = audit.findings.iter().filter(|finding| finding.rule == "advisory").collect();
+    assert!(
+        known.len() == 1 && known[0].message.starts_with("RUSTSEC-2026-9999 about wasmtime"),
+        "{known:?}"
+    );
+    assert_eq!(known[0].severity, Severity::Medium);
+    let native = audited(&host, &package("greet/native")).await;
+    assert!(native.advisories.is_none() && native.findings.iter().all(|finding| finding.rule != "advisory"));
+    // A load that wants audits is refused for it, and is not where the fault is mended.
+    let path = common::dial(&folders, "modern", "careful", json!({}));
+    let said = |error: &hotcell::Error| error.to_string();
+    let error = host.load(&path).await.expect_err("it runs in what has a hole");
+    assert!(said(&error).contains("RUSTSEC-2026-9999"), "{error}");
+    std::fs::remove_file(about.join("RUSTSEC-2026-9999.md")).expect("it is there");
+    let error = host.load(&path).await.expect_err("it is not signed, which is as grave");
+    assert!(!said(&error).contains("RUSTSEC"), "{error}");
+    host.shutdown().await;
+    // What is no database is told, and not passed over.
+    let host =
+        fixture::host(&folders).advisories(folders.join("nowhere")).build().await.expect("a host starts");
+    assert!(
+        host.audit(package("greet/component")).await.expect_err("nowhere").to_string().contains("advisories")
+    );
+    host.shutdown().await;
+}

@@ -25,6 +25,10 @@ pub(crate) struct AuditArguments {
     /// Exit 1 from this severity on
     #[arg(long, value_enum, default_value = "high")]
     fail_on: FailOn,
+    /// A copy of the RustSec advisory database, in which faults of the wasm runtime are looked up [default: advisory-db in
+    /// the folder of cargo, if it is there]
+    #[arg(long, value_name = "DIR")]
+    advisories: Option<PathBuf>,
     /// Print the findings as JSON
     #[arg(long, conflicts_with = "sarif")]
     json: bool,
@@ -65,14 +69,29 @@ pub(crate) async fn audit(global: &Global, arguments: AuditArguments) -> ExitCod
 
 async fn made(global: &Global, arguments: &AuditArguments) -> Result<Audit, Outcome> {
     let plugin = package_of(&arguments.plugin)?;
-    let host = host::build(global).await?;
+    let mut builder = host::builder(global)?;
+    if let Some(database) = arguments.advisories.clone().or_else(database_of_cargo) {
+        builder = builder.advisories(database);
+    }
+    let host = builder.build().await?;
     let audit = host.audit(plugin).await;
     host.shutdown().await;
     Ok(audit?)
 }
 
+/// Where `cargo audit` keeps the database.
+fn database_of_cargo() -> Option<PathBuf> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")))?;
+    Some(home.join("advisory-db")).filter(|database| database.join("crates").is_dir())
+}
+
 fn print(audit: &Audit) {
     println!("{} {}: {} findings", audit.plugin, audit.version, audit.findings.len());
+    match audit.advisories {
+        Some(read) => println!("advisories about the wasm runtime: {read} read"),
+        None => println!("advisories about the wasm runtime: not looked up"),
+    }
     for Finding { rule, severity, file, message } in &audit.findings {
         let place =
             file.as_ref().map_or(String::new(), |file| format!("{}: ", hotcell::escape(file.as_bytes())));

@@ -3,6 +3,7 @@
 //! An audit finds what is written down: signatures, permissions, what a library or a module says of itself, secrets that were packed
 //! by mistake. It does not find what code does: the sandbox is for that.
 
+mod advisories;
 mod rules;
 mod secrets;
 
@@ -39,6 +40,9 @@ pub struct Audit {
     pub version: String,
     /// The gravest first.
     pub findings: Vec<Finding>,
+    /// How many advisories about the runtime were read. `None`: none were looked for, since there is no database of them
+    /// ([`HostBuilder::advisories`](crate::HostBuilder::advisories)), or the plugin does not run in it.
+    pub advisories: Option<usize>,
 }
 
 /// One thing that can be said against a package.
@@ -60,9 +64,14 @@ impl Audit {
         self.findings.iter().map(|finding| finding.severity).max()
     }
 
-    fn new(manifest: &Manifest, mut findings: Vec<Finding>) -> Audit {
+    fn new(manifest: &Manifest, mut findings: Vec<Finding>, advisories: Option<usize>) -> Audit {
         findings.sort_by(|one, other| other.severity.cmp(&one.severity).then(one.rule.cmp(other.rule)));
-        Audit { plugin: manifest.id().to_string(), version: manifest.version().to_string(), findings }
+        Audit {
+            plugin: manifest.id().to_string(),
+            version: manifest.version().to_string(),
+            findings,
+            advisories,
+        }
     }
 }
 
@@ -102,7 +111,19 @@ impl Shared {
             let request = CompileRequest { runtime: manifest.runtime(), exceptions };
             findings.extend(self.examine(&manifest, &contents, &Arc::new(artifact), request).await?);
         }
-        Ok((Audit::new(&manifest, findings), contents))
+        let database = self.advisories.clone().filter(|_| manifest.runtime() != Some(Runtime::Native));
+        let advisories = match database {
+            None => None,
+            Some(database) => {
+                let failed = format!("read the advisories in {}", database.display());
+                let read =
+                    move || advisories::of_runtime(&database).map_err(|source| Error::io(failed, source));
+                let (known, read) = blocking(read).await?;
+                findings.extend(known);
+                Some(read)
+            }
+        };
+        Ok((Audit::new(&manifest, findings, advisories), contents))
     }
 
     /// Refuses what is about to be loaded, where its profile wants audits and this one finds too much.

@@ -24,7 +24,8 @@ const fn rule(name: &'static str, about: &'static str) -> AuditRule {
 }
 
 /// Every rule, in the order of their names.
-pub const AUDIT_RULES: [AuditRule; 19] = [
+pub const AUDIT_RULES: [AuditRule; 20] = [
+    rule("advisory", "the runtime has a known fault"),
     rule("artifact", "the artifact cannot be used: it is malformed, or imports what no plugin is offered"),
     rule("constructors", "a library runs code while it is loaded, before any call"),
     rule("executable-stack", "a library asks for a stack that can be executed"),
@@ -62,7 +63,7 @@ const PROVIDED: [&str; 9] = [
 /// A package above this is worth a word.
 const LARGE: u64 = 64 << 20;
 
-fn finding(rule: &'static str, severity: Severity, message: impl Into<String>) -> Finding {
+pub(super) fn finding(rule: &'static str, severity: Severity, message: impl Into<String>) -> Finding {
     Finding { rule, severity, file: None, message: message.into() }
 }
 
