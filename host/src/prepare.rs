@@ -166,6 +166,7 @@ pub(crate) async fn prepare(
         identity,
         has_network: plan.has_network(),
         observed: plan.observed.clone(),
+        keeps_inputs: profile.reports_inputs(),
         spin: options.waiting.spin(),
         adviser: Some(adviser(plan.orders.runtime)),
     });

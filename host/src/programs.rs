@@ -130,6 +130,7 @@ impl Programs {
                 identity: plugin.identity,
                 has_network: false,
                 observed: None,
+                keeps_inputs: false,
                 spin: std::time::Duration::ZERO,
                 adviser: Some(adviser()),
             };

@@ -55,6 +55,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("a comment", "schema = 1", "schema = 1 # the first"),
     ("a signature that is required", "schema = 1", "schema = 1\nsignature = \"required\""),
     ("audits that refuse", "schema = 1", "schema = 1\naudit = \"medium\""),
+    ("inputs in reports", "schema = 1", "schema = 1\nreports = \"inputs\""),
     ("exceptions", "schema = 1", "schema = 1\nwasm = [\"exceptions\"]"),
     ("another order of sets", "\"worker-channel\", \"compute\"", "\"compute\", \"worker-channel\""),
     ("other words", "It keeps its results.", "It keeps what it found."),

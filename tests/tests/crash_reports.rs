@@ -63,6 +63,29 @@ async fn a_native_crash_is_told_with_its_function_registers_and_calls() {
 }
 
 #[tokio::test]
+async fn inputs_are_in_a_report_only_where_the_profile_says_so() {
+    let folders = hotcell_tests::Folders::new();
+    let told = [("landlock = 1", "landlock = 1\nreports = \"inputs\"")];
+    let profile = common::profile("native-strict", "tells", &told, "");
+    let host = hotcell_tests::fixture::host(&folders).profile(profile).build().await.expect("a host starts");
+    let setup = Setup { host, folders };
+    for (profile, kept) in [("tells", true), ("native-strict", false)] {
+        let more = serde_json::json!({ "security_policy": { "profile": profile } });
+        let path = common::native(&setup.folders, profile, "crash-lab/native/crash_lab.so", more);
+        let plugin = setup.host.load(path).await.unwrap_or_else(|error| panic!("{error}"));
+        let long = vec![b'x'; 100_000];
+        plugin.call_raw("ok", long).await.expect("replies");
+        plugin.call_raw("ok", b"a secret\n".to_vec()).await.expect("replies");
+        let report = crash(&setup, &plugin, "null_write").await;
+        let inputs: Vec<_> = report.calls.iter().map(|call| call.input.clone()).collect();
+        let expected = kept.then(|| ["x".repeat(1024), "a secret\\n".to_owned(), String::new()]);
+        let expected = expected.map_or(vec![None; 3], |inputs| inputs.map(Some).to_vec());
+        assert_eq!(inputs, expected, "{profile}");
+        assert_eq!(report.to_string().contains("a secret"), kept, "{profile}");
+    }
+}
+
+#[tokio::test]
 async fn each_way_to_die_is_found_where_it_happened() {
     let setup = Setup::new().await;
     let native = setup.load("crash-lab/native").await;

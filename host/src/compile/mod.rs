@@ -159,6 +159,7 @@ impl Compilers {
             identity: self.identity,
             has_network: false,
             observed: None,
+            keeps_inputs: false,
             spin: Duration::ZERO,
             adviser: None,
         });

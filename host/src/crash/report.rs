@@ -42,7 +42,7 @@ pub struct CrashReport {
     pub exit: Exit,
     /// The bounds that it had.
     pub limits: Limits,
-    /// The last calls, the newest last. Their inputs are never kept.
+    /// The last calls, the newest last.
     pub calls: Vec<LastCall>,
     /// The last lines that it wrote or logged, the newest last.
     pub log: Vec<String>,
@@ -65,6 +65,9 @@ pub struct LastCall {
     pub export: String,
     /// Size of the input.
     pub input_bytes: u64,
+    /// Its beginning, escaped, where the plugin's profile has inputs reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
     /// Whether the worker had replied: the first without a reply was running.
     pub replied: bool,
 }

@@ -39,7 +39,8 @@ impl Display for CrashReport {
             "last calls",
             self.calls.iter().map(|call| {
                 let state = if call.replied { "" } else { "  no reply" };
-                format!("{}, {} bytes{state}", call.export, call.input_bytes)
+                let input = call.input.as_ref().map(|input| format!("  {input}")).unwrap_or_default();
+                format!("{}, {} bytes{state}{input}", call.export, call.input_bytes)
             }),
         )?;
         part(f, "last lines", self.log.iter().cloned())?;

@@ -83,6 +83,8 @@ pub(crate) struct Blueprint {
     pub(crate) has_network: bool,
     /// Where paths are observed, what the plugin may call.
     pub(crate) observed: Option<Filter>,
+    /// Whether reports of crashes have the beginnings of inputs.
+    pub(crate) keeps_inputs: bool,
     /// How long worker and caller look for each other's messages before they sleep.
     pub(crate) spin: Duration,
     /// `None` for the compiler.
@@ -196,7 +198,10 @@ impl Worker {
         bells.belong_to(process.shared_pidfd());
         let group = enter_group(surroundings, blueprint, &process).await?;
         let (generation_word, limit) = (Generation(generation), orders.limits.message);
-        let line = Line::new(ends, generation_word, limit, surroundings.budget.clone());
+        let mut line = Line::new(ends, generation_word, limit, surroundings.budget.clone());
+        if blueprint.keeps_inputs {
+            line.keep_inputs();
+        }
         let events = surroundings.events.clone();
         let record = Arc::new(Record::new(Arc::clone(blueprint), generation, events, process.killer()));
         Ok(Worker {

@@ -28,6 +28,8 @@ pub struct Profile {
     pub(crate) audit: Option<AuditLimit>,
     /// Who wants the paths of native plugins observed.
     pub(crate) observes: Option<String>,
+    /// Whether reports of crashes have inputs.
+    pub(crate) reports_inputs: bool,
     /// Who grants the exceptions of WebAssembly.
     pub(crate) exceptions: Option<String>,
     /// With the name of the profile that says so; otherwise as is usual for the runtime.
@@ -210,6 +212,11 @@ impl Profile {
     /// From which severity on a finding of an audit refuses a load; `None` where none is made.
     pub fn audit(&self) -> Option<AuditLimit> {
         self.audit
+    }
+
+    /// Whether reports of crashes have the beginnings of the last calls' inputs.
+    pub fn reports_inputs(&self) -> bool {
+        self.reports_inputs
     }
 
     /// Whether modules may use the exceptions of WebAssembly.

@@ -14,7 +14,7 @@ use crate::policy::no_connections;
 use crate::seccomp::{Granted, SyscallSet};
 
 /// The keys of a profile.
-pub(crate) const KEYS: [&str; 19] = [
+pub(crate) const KEYS: [&str; 20] = [
     "schema",
     "summary",
     "runtime",
@@ -22,6 +22,7 @@ pub(crate) const KEYS: [&str; 19] = [
     "signature",
     "audit",
     "observe",
+    "reports",
     "wasm",
     "launch",
     "landlock",
@@ -112,6 +113,7 @@ fn fresh(
         requires_signature: false,
         audit: None,
         observes: None,
+        reports_inputs: false,
         exceptions: None,
         launch: None,
         landlock,
@@ -190,6 +192,9 @@ fn add_grants(fields: &Fields<'_>, profile: &mut Profile) -> Result<(), ParseErr
     if let Some(field) = fields.optional("observe") {
         field.choice(&[("paths", ())])?;
         profile.observes = Some(format!("{source} observe"));
+    }
+    if let Some(field) = fields.optional("reports") {
+        profile.reports_inputs |= field.choice(&[("inputs", true)])?;
     }
     if let Some(field) = fields.optional("wasm")
         && !distinct(&field, |item| item.choice(&[("exceptions", ())]))?.is_empty()

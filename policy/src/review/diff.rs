@@ -119,6 +119,7 @@ fn between(old: &Profile, new: &Profile, was: &Policy, is: &Policy) -> Vec<Diffe
     all.extend(audit(old.audit, new.audit));
     all.extend(launch(was.launch.0, is.launch.0));
     all.extend(observe(old.observes.is_some(), new.observes.is_some()));
+    all.extend(reports(old.reports_inputs, new.reports_inputs));
     all.extend(exceptions(was.exceptions.is_some(), is.exceptions.is_some()));
     all.extend(landlock(was.landlock, is.landlock));
     all.extend(namespaces(was, is));
@@ -151,6 +152,17 @@ fn observe(was: bool, is: bool) -> Option<Difference> {
         _ => return None,
     };
     Some(Difference::new(Mark::Same, "observe", text))
+}
+
+fn reports(was: bool, is: bool) -> Option<Difference> {
+    let text = match (was, is) {
+        (false, true) => {
+            "reports of crashes hold the beginnings of inputs; the plugin may do what it could before"
+        }
+        (true, false) => "without inputs",
+        _ => return None,
+    };
+    Some(Difference::new(Mark::Same, "reports", text))
 }
 
 fn exceptions(was: bool, is: bool) -> Option<Difference> {

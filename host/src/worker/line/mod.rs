@@ -150,6 +150,11 @@ impl Line {
         line
     }
 
+    /// Has the beginnings of inputs kept, for a report of a crash.
+    pub(crate) fn keep_inputs(&mut self) {
+        self.calls.keep_inputs();
+    }
+
     /// Whom the worker wakes from now on. To be followed by another look at what has arrived, and by [`Line::flush`].
     pub(crate) fn listen(&mut self, wake: Wake) {
         self.listening = wake;

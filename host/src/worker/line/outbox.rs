@@ -67,14 +67,16 @@ impl Line {
         if len <= INLINE_MAX {
             let position = self.frame_or_want(&message, &input)?;
             if position.is_some() {
-                self.calls.sent(errand.export(), len);
+                let beginning = self.calls.beginning(&input);
+                self.calls.sent(errand.export(), len, beginning);
             }
             return Ok(position);
         }
+        let beginning = self.calls.beginning(&input).to_vec();
         drop(input);
         let position = self.frame_or_want(&message, &[])?;
         if let Some(position) = position {
-            self.calls.sent(errand.export(), len);
+            self.calls.sent(errand.export(), len, &beginning);
             let errand: Arc<dyn Errand> = Arc::<E>::clone(errand);
             self.outgoing = Some(Outgoing { position, errand, sent: 0 });
             self.flush()?;
