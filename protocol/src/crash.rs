@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Where things are in the memfd. Words are of 64 bits, in the byte order of the machine.
 pub mod layout {
-    /// Bytes of the memfd.
+    /// Bytes of all notes.
     pub const SIZE: usize = 64 << 10;
     /// Word: how far the handler came, as [`EMPTY`] to [`WHOLE`].
     pub const PROGRESS: usize = 0;
@@ -27,6 +27,10 @@ pub mod layout {
     pub const MODULES_LEN: usize = 7;
     /// First word of the registers, in the order of [`REGISTERS`](super::REGISTERS).
     pub const REGISTERS_AT: usize = 8;
+    /// Word: where a wasm plugin's code is mapped.
+    pub const CODE_BASE: usize = 62;
+    /// Word: its bytes; zero where there is none.
+    pub const CODE_SIZE: usize = 63;
     /// Byte at which the encoded list of modules begins.
     pub const MODULES_AT: usize = 512;
     /// Byte at which the stack begins.
@@ -74,7 +78,7 @@ pub const PROGRAM: &str = "worker";
 pub struct Module {
     /// [`PLUGIN`], [`PROGRAM`], or the path as the dynamic loader knows it.
     pub name: String,
-    /// The address to which its first byte would be mapped.
+    /// The address to which its first byte would be mapped; of a wasm plugin, that of its code.
     pub base: u64,
     /// Bytes from there to the end of its last segment.
     pub size: u64,
@@ -104,7 +108,7 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Reads the memfd of a worker that has ended. `None` where no signal was noted.
+    /// Reads the notes of a worker that has ended. `None` where no signal was noted.
     ///
     /// Lengths that lie are cut to what is there; a list of modules that is none is empty.
     pub fn read(bytes: &[u8]) -> Option<Notes> {
@@ -117,6 +121,11 @@ impl Notes {
         let registers = (0..REGISTERS.len()).map(|index| number(layout::REGISTERS_AT + index)).collect();
         let stack = piece(bytes, layout::STACK_AT, number(layout::STACK_LEN), layout::STACK_MAX);
         let modules = piece(bytes, layout::MODULES_AT, number(layout::MODULES_LEN), layout::MODULES_MAX);
+        let mut modules: Vec<Module> = crate::codec::decode(modules).unwrap_or_default();
+        let (base, size) = (number(layout::CODE_BASE), number(layout::CODE_SIZE));
+        if size > 0 {
+            modules.push(Module { name: PLUGIN.to_owned(), base, size, build_id: Vec::new() });
+        }
         Some(Notes {
             signal: signed(layout::SIGNAL),
             code: signed(layout::CODE),
@@ -125,7 +134,7 @@ impl Notes {
             registers,
             stack_address: number(layout::STACK_ADDRESS),
             stack: stack.to_vec(),
-            modules: crate::codec::decode(modules).unwrap_or_default(),
+            modules,
         })
     }
 
@@ -150,7 +159,7 @@ fn piece(bytes: &[u8], at: usize, len: u64, most: usize) -> &[u8] {
 /// What the confined process is asked: the artifact that it was started with is all files, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnalyzeRequest {
-    /// The memfd of the worker, as it was found.
+    /// The notes of the worker, as they were found.
     pub notes: Vec<u8>,
     /// Name and length of each file: [`PLUGIN`], [`PROGRAM`], and the file names of system libraries.
     pub files: Vec<(String, u64)>,
@@ -224,7 +233,8 @@ mod tests {
     fn lengths_that_lie_are_cut() {
         let mut bytes = vec![0xff; layout::SIZE];
         let notes = Notes::read(&bytes).expect("notes");
-        assert_eq!((notes.stack.len(), notes.modules.len()), (layout::STACK_MAX, 0));
+        let code = Module { name: PLUGIN.to_owned(), base: u64::MAX, size: u64::MAX, build_id: Vec::new() };
+        assert_eq!((notes.stack.len(), notes.modules), (layout::STACK_MAX, vec![code]));
         bytes.truncate(100);
         let notes = Notes::read(&bytes).expect("notes");
         assert_eq!((notes.stack.len(), notes.registers.len()), (0, REGISTERS.len()));

@@ -134,8 +134,12 @@ async fn what_ended_at_a_deadline_or_by_itself_is_reported_with_what_is_known() 
     let late = wasm.request("spin").deadline(Duration::from_millis(300)).raw(Vec::new()).await;
     assert!(late.is_err());
     let report = reported(&setup, &mut events).await;
-    assert_eq!(report.title, "killed at its deadline in call spin");
-    assert!(report.backtrace.is_none() && report.no_backtrace.is_none());
+    assert_eq!(report.title, "killed at its deadline in forever");
+    let backtrace = report.backtrace.unwrap_or_else(|| panic!("{:?}", report.no_backtrace));
+    let functions: Vec<_> = backtrace.frames.iter().filter_map(|frame| frame.function.as_deref()).collect();
+    assert_eq!((backtrace.signal, functions.first()), (libc::SIGABRT, Some(&"forever")));
+    assert_eq!(functions.get(1), Some(&"wasm[0]::function[20]"), "the module does not name its caller");
+    assert!(functions.contains(&"main"), "the stack is unwound to the launcher's main: {functions:?}");
 }
 
 #[tokio::test]

@@ -1,19 +1,22 @@
-//! What a native worker notes when a signal ends it, for the report that its host makes.
+//! What a worker notes when a signal ends it, for the report that its host makes.
 //!
-//! The handler stands before the plugin is loaded, on a stack of its own, and calls nothing but three system calls of the
-//! Run stage (signal-safety(7)). It writes registers and a piece of stack into the host's memfd and lets the signal end the
-//! process as it would have without it. The plugin shares this memory: it can forge the notes, and it can keep the
-//! handler from writing any. Nothing depends on them but a report.
+//! The handler of a native worker stands before the plugin is loaded, on a stack of its own, and calls nothing but three system
+//! calls of the Run stage (signal-safety(7)). It writes registers and a piece of stack into the channel's memory, behind the rings,
+//! and lets the signal end the process as it would have without it. The plugin shares this memory: it can forge the notes, and it
+//! can keep the handler from writing any. Nothing depends on them but a report.
+//!
+//! In a wasm worker the runtime has the signals of faults for its traps. What is noted is where it was when the host, at a deadline,
+//! sends SIGABRT; the handler is the launcher's, so that a start costs nothing, and makes no system call but exit_group(2).
 
 #![allow(unsafe_code, reason = "a signal handler, and a walk over the loaded libraries")]
 
 use std::ffi::{CStr, c_int, c_void};
-use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use hotcell_protocol::codec;
 use hotcell_protocol::crash::{Module, PLUGIN, PROGRAM, REGISTERS, layout};
+use hotcell_protocol::ring::NotesArea;
 use rustix::io::Errno;
 
 /// The signals of a crash. SIGSYS is not among them: the sandbox's kills cannot be caught.
@@ -31,40 +34,75 @@ const PAGE: usize = 4096;
 const MODULES: usize = 48;
 const NAME_MAX: usize = 200;
 
-/// The mapped memfd.
+/// The notes in the channel's memory.
 static NOTES: AtomicPtr<u64> = AtomicPtr::new(std::ptr::null_mut());
 
 /// A handler runs, or has run.
 static NOTED: AtomicBool = AtomicBool::new(false);
 
-/// Maps the host's memfd and installs the handler. Before confinement, and before any other thread.
-pub(crate) fn install(file: &File) -> Result<(), Errno> {
-    let notes = map(layout::SIZE, libc::MAP_SHARED, file.as_raw_fd())?;
-    NOTES.store(notes.cast(), Ordering::Release);
-    let stack = libc::stack_t {
-        ss_sp: map(STACK, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?,
-        ss_flags: 0,
-        ss_size: STACK,
-    };
+/// Where a wasm plugin's code is mapped, and its bytes.
+static CODE: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+
+/// The modules of the launcher, as every copy of it has them, encoded.
+static LAUNCHER: OnceLock<Vec<u8>> = OnceLock::new();
+
+/// In the launcher, before its first fork: has SIGABRT, when it is sent, note where a wasm worker is. On the alternate stack that the
+/// runtime has made for its own handlers.
+///
+/// # Errors
+/// The errno of sigaction(2).
+pub fn prepare_wasm() -> Result<(), Errno> {
+    let mut modules = mapped();
+    LAUNCHER.get_or_init(|| encoded(&mut modules));
+    handle(libc::SIGABRT, on_deadline)
+}
+
+/// In a wasm worker: where it notes its end.
+pub fn note_in(notes: &NotesArea) {
+    NOTES.store(keep(notes), Ordering::Release);
+}
+
+/// The same: where its code is mapped.
+pub fn note_code(code: &[u8]) {
+    let [base, size] = &CODE;
+    base.store(code.as_ptr().addr() as u64, Ordering::Relaxed);
+    size.store(code.len() as u64, Ordering::Relaxed);
+}
+
+/// The address of the notes, which stay mapped from now on.
+fn keep(notes: &NotesArea) -> *mut u64 {
+    let address = notes.address();
+    std::mem::forget(notes.clone());
+    address
+}
+
+/// Installs the handler of a native worker. Before confinement, and before any other thread.
+pub(crate) fn install(notes: &NotesArea) -> Result<(), Errno> {
+    NOTES.store(keep(notes), Ordering::Release);
+    let stack = libc::stack_t { ss_sp: new_stack()?, ss_flags: 0, ss_size: STACK };
     // SAFETY: the stack was mapped above and is never unmapped.
     check(unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) })?;
+    SIGNALS.into_iter().try_for_each(|signal| handle(signal, on_signal))
+}
+
+/// A handler, as SA_SIGINFO asks for it.
+type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
+
+/// Installs a handler that is async-signal-safe.
+fn handle(signal: c_int, handler: Handler) -> Result<(), Errno> {
     // SAFETY: all zeroes is a valid sigaction: no signal is blocked.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = on_signal;
     action.sa_sigaction = handler as *const () as usize;
     // Reset: the second time, even inside of the handler, the signal ends the process.
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESETHAND | libc::SA_NODEFER;
-    for signal in SIGNALS {
-        // SAFETY: the handler has the type that SA_SIGINFO asks for, and is async-signal-safe.
-        check(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) })?;
-    }
-    Ok(())
+    // SAFETY: the handler has the type that SA_SIGINFO asks for, and is async-signal-safe.
+    check(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) })
 }
 
-fn map(len: usize, flags: c_int, fd: c_int) -> Result<*mut c_void, Errno> {
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
+fn new_stack() -> Result<*mut c_void, Errno> {
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     // SAFETY: a new mapping at an address of the kernel's choice.
-    let mapped = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, fd, 0) };
+    let mapped = unsafe { libc::mmap(std::ptr::null_mut(), STACK, protection, flags, -1, 0) };
     if mapped == libc::MAP_FAILED { Err(crate::sys::last_errno()) } else { Ok(mapped) }
 }
 
@@ -78,23 +116,38 @@ pub(crate) fn note_modules(plugin: &str) {
     if notes.is_null() {
         return;
     }
-    let mut modules: Vec<Module> = Vec::new();
-    // SAFETY: the callback gets the pointer to the list back, only during this call.
-    unsafe { libc::dl_iterate_phdr(Some(add_module), (&raw mut modules).cast()) };
+    let mut modules = mapped();
     for module in &mut modules {
         if module.name == plugin {
             PLUGIN.clone_into(&mut module.name);
         }
     }
-    let encoded = loop {
-        match codec::encode(&modules) {
-            Ok(encoded) if encoded.len() <= layout::MODULES_MAX => break encoded,
+    put_modules(notes, &encoded(&mut modules));
+}
+
+/// What is mapped: the program and its libraries.
+fn mapped() -> Vec<Module> {
+    let mut modules: Vec<Module> = Vec::new();
+    // SAFETY: the callback gets the pointer to the list back, only during this call.
+    unsafe { libc::dl_iterate_phdr(Some(add_module), (&raw mut modules).cast()) };
+    modules
+}
+
+/// As many modules as there is room for.
+fn encoded(modules: &mut Vec<Module>) -> Vec<u8> {
+    loop {
+        match codec::encode(&*modules) {
+            Ok(encoded) if encoded.len() <= layout::MODULES_MAX => return encoded,
             _ if modules.pop().is_some() => {}
-            _ => return,
+            _ => return Vec::new(),
         }
-    };
+    }
+}
+
+/// Writes an encoded list, which has room.
+fn put_modules(notes: *mut u64, encoded: &[u8]) {
     let at = notes.cast::<u8>().wrapping_add(layout::MODULES_AT);
-    // SAFETY: the mapping is `layout::SIZE` bytes long, and the list was cut to its part of it.
+    // SAFETY: the mapping is `layout::SIZE` bytes long, and every list was cut to its part of it.
     unsafe { std::ptr::copy_nonoverlapping(encoded.as_ptr(), at, encoded.len()) };
     put(notes, layout::MODULES_LEN, encoded.len() as u64);
 }
@@ -158,19 +211,14 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut
     // SAFETY: the kernel's record of the signal.
     let info = unsafe { &*info };
     if !notes.is_null() && !NOTED.swap(true, Ordering::AcqRel) {
-        // SAFETY: the kernel's saved context, which SA_SIGINFO asks for.
-        let machine = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext };
-        put(notes, layout::SIGNAL, i64::from(signal).cast_unsigned());
-        put(notes, layout::CODE, i64::from(info.si_code).cast_unsigned());
         // Of a signal that was sent, the kernel says who sent it there.
         if info.si_code > 0 {
             // SAFETY: of no meaning for some signals, but always there.
             put(notes, layout::ADDRESS, unsafe { info.si_addr() } as u64);
         }
         put(notes, layout::THREAD, thread().cast_unsigned());
-        let pointer = note_registers(notes, machine);
-        put(notes, layout::PROGRESS, layout::REGISTERS_WRITTEN);
-        note_stack(notes, pointer);
+        let pointer = note_place(notes, signal, info, context);
+        note_stack(notes, pointer, is_readable);
         put(notes, layout::PROGRESS, layout::WHOLE);
     }
     // The kernel's own signals come again when the instruction is repeated; one that was sent has to be sent again.
@@ -180,6 +228,38 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut
         // SAFETY: sends this thread the signal whose disposition is the default now.
         unsafe { libc::syscall(libc::SYS_tgkill, process, thread(), signal) };
     }
+}
+
+/// In a wasm worker that the host ends at a deadline. An abort of its own ends it as it would have without this: what is to be
+/// known of it, the worker has said.
+extern "C" fn on_deadline(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let notes = NOTES.load(Ordering::Acquire);
+    // SAFETY: the kernel's record of the signal.
+    let info = unsafe { &*info };
+    if info.si_code == libc::SI_TKILL || notes.is_null() {
+        // abort(3) sends it again, and the launcher's host ends it otherwise.
+        return;
+    }
+    let [base, size] = &CODE;
+    put(notes, layout::CODE_BASE, base.load(Ordering::Relaxed));
+    put(notes, layout::CODE_SIZE, size.load(Ordering::Relaxed));
+    put_modules(notes, LAUNCHER.get().map(Vec::as_slice).unwrap_or_default());
+    let pointer = note_place(notes, signal, info, context);
+    // Where the stack ends, this ends the process.
+    note_stack(notes, pointer, |_| true);
+    put(notes, layout::PROGRESS, layout::WHOLE);
+    crate::sys::exit_now(1);
+}
+
+/// Writes what is known of a signal, and the registers; returns the stack pointer.
+fn note_place(notes: *mut u64, signal: c_int, info: &libc::siginfo_t, context: *mut c_void) -> usize {
+    // SAFETY: the kernel's saved context, which SA_SIGINFO asks for.
+    let machine = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext };
+    put(notes, layout::SIGNAL, i64::from(signal).cast_unsigned());
+    put(notes, layout::CODE, i64::from(info.si_code).cast_unsigned());
+    let pointer = note_registers(notes, machine);
+    put(notes, layout::PROGRESS, layout::REGISTERS_WRITTEN);
+    pointer
 }
 
 /// The id of this thread (gettid(2)).
@@ -209,7 +289,7 @@ fn note_registers(notes: *mut u64, machine: &libc::mcontext_t) -> usize {
 }
 
 /// Copies the stack from its pointer up, page by page, as far as there is memory.
-fn note_stack(notes: *mut u64, pointer: usize) {
+fn note_stack(notes: *mut u64, pointer: usize, is_readable: fn(usize) -> bool) {
     let mut from = pointer & !(size_of::<u64>() - 1);
     for _ in 0..GUARD_PAGES {
         if is_readable(from) {

@@ -7,7 +7,7 @@
 #![deny(unsafe_code)]
 
 pub mod confine;
-mod crash;
+pub mod crash;
 pub mod launcher;
 pub mod link;
 mod namespaces;

@@ -82,8 +82,7 @@ impl Runtime for Native {
     fn prepare(started: &mut Started) -> Result<(), Failure> {
         sockets::install(ask_for_socket)
             .map_err(|errno| load_failure(format!("failed to prepare for connections: {errno}")))?;
-        let Some(notes) = started.output.take() else { return Ok(()) };
-        crash::install(&notes)
+        crash::install(&started.notes)
             .map_err(|errno| load_failure(format!("failed to prepare the notes of a crash: {errno}")))?;
         crash::note_modules("");
         Ok(())

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use hotcell_protocol::ring::{self, Input};
+use hotcell_protocol::ring::{self, Input, NotesArea};
 use hotcell_protocol::{
     Channel, ChannelError, Envelope, Failure, FromWorker, Generation, PACKET_MAX, ReplyStatus, Start, Step,
     ToWorker,
@@ -23,8 +23,10 @@ pub struct Started {
     pub start: Start,
     /// The sealed memfd with the plugin (for the compiler: with the module); taken by [`Runtime::load`].
     pub artifact: Option<File>,
-    /// The memfd that takes the compiler's output, or what a native worker notes of its crash.
+    /// The memfd that takes the compiler's output.
     pub output: Option<File>,
+    /// Where this worker notes its end.
+    pub notes: NotesArea,
 }
 
 /// The descriptors of a worker beside its standard streams, as the launcher leaves them.
@@ -165,8 +167,11 @@ impl Meeting {
     pub(crate) fn begin(inherited: Inherited) -> Result<Meeting, LinkError> {
         let Inherited { first_bell, second_bell, setup } = inherited;
         let setup = Channel::from_socket(setup);
-        let (started, generation, channel) = receive_start(&setup)?;
+        let (start, generation, [channel, artifact, output]) = receive_start(&setup)?;
+        let channel = channel.ok_or(LinkError::Unexpected("the host sent no channel"))?;
         let (sender, receiver) = ring::attach(channel.as_fd()).map_err(ChannelError::System)?;
+        let (artifact, output) = (artifact.map(File::from), output.map(File::from));
+        let started = Started { start, artifact, output, notes: sender.notes() };
         let spin = Duration::from_micros(started.start.spin_us.into());
         let rings = Rings { sender, receiver, bells: [first_bell, second_bell], spin };
         Ok(Meeting { started, generation, setup, rings })
@@ -224,7 +229,7 @@ pub(crate) fn serve<R: Runtime>(meeting: Meeting) -> Result<(), LinkError> {
 }
 
 /// What the host sent on the setup channel before this process existed: orders, channel, artifact, output.
-fn receive_start(setup: &Channel) -> Result<(Started, Generation, OwnedFd), LinkError> {
+fn receive_start(setup: &Channel) -> Result<(Start, Generation, [Option<OwnedFd>; 3]), LinkError> {
     // No longer than the packet, since each touched page costs a fresh process more than the question.
     let mut buffer = vec![0; setup.next_len()?.min(PACKET_MAX)];
     let (Envelope { generation, message }, descriptors) = setup.receive::<Envelope<ToWorker>>(&mut buffer)?;
@@ -232,10 +237,7 @@ fn receive_start(setup: &Channel) -> Result<(Started, Generation, OwnedFd), Link
         return Err(LinkError::Unexpected("a worker's first message is Start"));
     };
     let mut files = descriptors.into_iter();
-    let channel = files.next().ok_or(LinkError::Unexpected("the host sent no channel"))?;
-    let mut files = files.map(File::from);
-    let started = Started { start: *start, artifact: files.next(), output: files.next() };
-    Ok((started, generation, channel))
+    Ok((*start, generation, std::array::from_fn(|_| files.next())))
 }
 
 fn tell(setup: &Channel, generation: Generation, message: FromWorker) -> Result<(), ChannelError> {

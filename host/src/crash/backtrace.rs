@@ -2,15 +2,15 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hotcell_package::hex;
-use hotcell_protocol::Launch;
 use hotcell_protocol::codec;
 use hotcell_protocol::crash::{ANALYZE, Analysis, AnalyzeRequest, Module, PLUGIN, PROGRAM, layout};
+use hotcell_protocol::ring::NotesArea;
+use hotcell_protocol::{Launch, Runtime};
 
 use super::Remains;
 use super::report::{CrashBacktrace, CrashFrame, CrashModule};
@@ -49,11 +49,11 @@ pub(super) async fn read(
     remains: &Remains,
 ) -> Result<Option<(CrashBacktrace, Vec<u8>)>, Error> {
     let Some(notes) = &remains.notes else { return Ok(None) };
-    let notes = notes.try_clone().map_err(|source| Error::io("share a memory file", source))?;
+    let (notes, orders) = (notes.clone(), &remains.blueprint.orders);
     let plugin = remains.blueprint.artifact.descriptor()?;
-    let program = shared.compilers.programs.join(match remains.blueprint.orders.launch {
-        Launch::Fork => "hotcell-launcher",
-        Launch::Exec => "hotcell-worker",
+    let program = shared.compilers.programs.join(match (orders.runtime, orders.launch) {
+        (Runtime::Native, Launch::Exec) => "hotcell-worker",
+        _ => "hotcell-launcher",
     });
     let Some(Gathered { files, input }) = blocking(move || gather(notes, plugin, &program)).await? else {
         return Ok(None);
@@ -79,10 +79,10 @@ struct Gathered {
 }
 
 /// `None` where no signal was noted.
-fn gather(notes: OwnedFd, plugin: OwnedFd, program: &Path) -> Result<Option<Gathered>, Error> {
-    let failed = |source| Error::io("read the notes of a crash", source);
-    let mut bytes = vec![0; layout::SIZE];
-    File::from(notes).read_exact_at(&mut bytes, 0).map_err(failed)?;
+fn gather(notes: NotesArea, plugin: OwnedFd, program: &Path) -> Result<Option<Gathered>, Error> {
+    let bytes = notes.read();
+    // The worker has ended, and its memory is not needed for what takes longer.
+    drop(notes);
     if bytes.first_chunk().is_none_or(|progress| u64::from_ne_bytes(*progress) == layout::EMPTY) {
         return Ok(None);
     }
@@ -94,7 +94,8 @@ fn gather(notes: OwnedFd, plugin: OwnedFd, program: &Path) -> Result<Option<Gath
     let opened = wanted.into_iter().map(|(name, path)| (name, File::open(path)));
     let (sealed, files) = Sealed::gather(opened, FILE_MAX)?;
     let request = AnalyzeRequest { notes: bytes, files };
-    let input = codec::encode(&request).map_err(|error| failed(std::io::Error::other(error)))?;
+    let failed = |error| Error::io("pass on the notes of a crash", std::io::Error::other(error));
+    let input = codec::encode(&request).map_err(failed)?;
     Ok(Some(Gathered { files: Arc::new(sealed), input }))
 }
 

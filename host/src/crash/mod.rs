@@ -10,16 +10,12 @@ mod store;
 mod text;
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use hotcell_protocol::crash::layout;
+use hotcell_protocol::ring::NotesArea;
 use hotcell_protocol::{Evidence, Runtime};
-use rustix::fs::{SealFlags, fcntl_add_seals, ftruncate};
 
-use crate::error::Error;
 use crate::exit::{Exit, ExitCause};
-use crate::package::artifact::memory;
 use crate::text::escape;
 use crate::violation::Violation;
 use crate::worker::Blueprint;
@@ -43,7 +39,7 @@ pub(crate) struct Remains {
     pub(crate) blueprint: Arc<Blueprint>,
     pub(crate) generation: u32,
     pub(crate) exit: Exit,
-    pub(crate) notes: Option<OwnedFd>,
+    pub(crate) notes: Option<NotesArea>,
     pub(crate) calls: RecentCalls,
     pub(crate) lines: VecDeque<String>,
     pub(crate) violations: Vec<Violation>,
@@ -60,17 +56,6 @@ impl Remains {
             _ => true,
         }
     }
-}
-
-/// The memfd for a worker's notes: of fixed size, so that whatever the worker does, reading it is safe.
-pub(crate) fn notes() -> Result<OwnedFd, Error> {
-    let failed =
-        |errno: rustix::io::Errno| Error::io("make a memory file for notes of a crash", errno.into());
-    let notes = memory("hotcell-crash")?;
-    ftruncate(&notes, layout::SIZE as u64).map_err(failed)?;
-    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    fcntl_add_seals(notes.as_fd(), seals).map_err(failed)?;
-    Ok(notes)
 }
 
 /// The calls that a worker got last, for as little as that costs: no allocation, and no payload is kept unless a profile says so.

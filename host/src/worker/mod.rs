@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hotcell_policy::CgroupLimit;
+use hotcell_protocol::ring::NotesArea;
 use hotcell_protocol::{
     CallId, Channel, CommandLine, Evidence, Filter, Generation, Image, Orders, Place, Runtime, ring,
 };
@@ -28,7 +29,7 @@ use crate::broker::{Answer, Broker};
 use crate::budget::Budget;
 use crate::cgroup::{Group, Groups};
 use crate::compile::blocking;
-use crate::crash::{self, Remains, Reporter};
+use crate::crash::{Remains, Reporter};
 use crate::error::Error;
 use crate::event::{EventKind, EventSender};
 use crate::exit::{Exit, ExitCause, Used};
@@ -148,7 +149,8 @@ pub(crate) struct Worker {
     /// A connection on its way to it.
     slot: Slot,
     /// Where a native worker notes its crash.
-    notes: Option<OwnedFd>,
+    /// Where it notes its end.
+    notes: Option<NotesArea>,
 }
 
 /// A task that ends with its owner.
@@ -183,14 +185,7 @@ impl Worker {
         let (ends, memory) = ring::create().map_err(failed)?;
         let (bells, [first, second]) =
             Bells::make().map_err(|source| Error::io("make a worker's bells", source))?;
-        let notes = match orders.runtime {
-            Runtime::Native => Some(crash::notes()?),
-            _ => None,
-        };
-        if let Some(notes) = &notes {
-            let theirs = notes.try_clone().map_err(|source| Error::io("share a memory file", source))?;
-            particulars.output = Some(theirs);
-        }
+        let notes = blueprint.is_plugin().then(|| ends.0.notes());
         bring_up::send_orders(&setup, blueprint, &mut particulars, &places.paths, memory)?;
         let descriptors = [stdin, stdout, stderr, first, second, setup_far.into_socket()];
         let request = SpawnRequest { image: blueprint.image, launch: orders.launch, descriptors };
@@ -391,7 +386,7 @@ impl Worker {
         self.record.kill(cause);
     }
 
-    /// Kills a worker that takes too long. A native one is asked by a signal first, as if it crashed, to note where it is, which
+    /// Kills a worker that takes too long. A plugin's is asked by a signal first, as if it crashed, to note where it is, which
     /// takes a moment; whether it does is its own affair. Dropping the future ends it all the same.
     pub(crate) async fn kill_overdue(&self) {
         self.record.note(ExitCause::Deadline);

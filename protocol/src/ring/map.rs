@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use rustix::thread::futex;
 
-use super::layout::{Area, DOWN, FILE_LEN};
+use super::layout::{Area, DOWN, FILE_LEN, NOTES};
 
 /// Bytes from which one string instruction is faster than a loop of words.
 const STRING_MIN: usize = 256;
@@ -53,6 +53,11 @@ impl Map {
             map_file(place.cast(), len, file, start as u64, MapFlags::SHARED | MapFlags::FIXED)?;
         }
         Ok(map)
+    }
+
+    /// The first word of the notes, which are aligned to a page.
+    pub(super) fn notes(&self) -> *mut u64 {
+        self.at(NOTES.start).cast()
     }
 
     fn at(&self, offset: usize) -> *mut u8 {

@@ -54,6 +54,26 @@ impl Wake {
     }
 }
 
+/// Where a worker notes its end ([`crash`](crate::crash)), in the channel's memory but apart from the rings. Keeps it mapped.
+#[cfg(not(hotcell_model))]
+#[derive(Clone, Debug)]
+pub struct NotesArea(Arc<Map>);
+
+#[cfg(not(hotcell_model))]
+impl NotesArea {
+    /// For the worker: the first word of [`crash::layout::SIZE`](crate::crash::layout::SIZE) bytes.
+    pub fn address(&self) -> *mut u64 {
+        self.0.notes()
+    }
+
+    /// For the host: what is there now, whoever writes at the same time.
+    pub fn read(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.0.read(layout::NOTES, 0, layout::NOTES.len, &mut bytes);
+        bytes
+    }
+}
+
 /// Makes the memory of one channel: `(the host's ends, the descriptor for the worker)`.
 ///
 /// Sealed against resizing and further seals before anybody else has it, so that no access can fault (memfd_create(2)).

@@ -21,6 +21,12 @@ pub struct Sender {
 }
 
 impl Sender {
+    /// Where the worker of this channel notes its end.
+    #[cfg(not(hotcell_model))]
+    pub fn notes(&self) -> super::NotesArea {
+        super::NotesArea(Arc::clone(&self.map))
+    }
+
     pub(super) fn new(map: Arc<Map>, way: Way) -> Sender {
         Sender { map, way, head: 0, bulk_head: 0 }
     }

@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
 use hotcell_protocol::Failure;
-use hotcell_worker::load_failure;
+use hotcell_worker::{crash, load_failure};
 use wasmtime::{Module, component};
 
 use crate::engine::engine;
@@ -26,7 +26,9 @@ pub(crate) fn module(file: File) -> Result<Module, Failure> {
     let engine = engine().map_err(load_failure)?;
     // SAFETY: the host verified that the sealed file is what its compiler made; if the compiler lied, the code is no
     // more hostile than this process, which is confined, is held to be.
-    unsafe { Module::deserialize_open_file(engine, file) }.map_err(|error| refused(&error))
+    let module = unsafe { Module::deserialize_open_file(engine, file) }.map_err(|error| refused(&error))?;
+    crash::note_code(module.text());
+    Ok(module)
 }
 
 /// Maps the code of a component. wasmtime takes a path here: the kernel's name for the same descriptor.
@@ -34,7 +36,10 @@ pub(crate) fn component(file: &File) -> Result<component::Component, Failure> {
     let engine = engine().map_err(load_failure)?;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     // SAFETY: as in `module`.
-    unsafe { component::Component::deserialize_file(engine, path) }.map_err(|error| refused(&error))
+    let component = unsafe { component::Component::deserialize_file(engine, path) };
+    let component = component.map_err(|error| refused(&error))?;
+    crash::note_code(component.text());
+    Ok(component)
 }
 
 /// Maps whichever of the two it is.

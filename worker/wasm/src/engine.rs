@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use hotcell_worker::crash;
 use wasmtime::Engine;
 
 /// Makes the engine and the tables of host functions, installs wasmtime's signal handlers and this thread's signal stack.
@@ -16,6 +17,7 @@ pub fn warm() -> Result<(), String> {
     crate::command::linker()?;
     crate::imports::linker()?;
     Engine::tls_eager_initialize();
+    crash::prepare_wasm().map_err(|errno| format!("failed to prepare for notes of an end: {errno}"))?;
     know_the_processor();
     Ok(())
 }

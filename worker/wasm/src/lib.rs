@@ -27,7 +27,7 @@ mod value;
 mod wasi;
 
 use hotcell_protocol::{Failure, Runtime as Kind};
-use hotcell_worker::{Confined, Input, Link, Reply, Runtime, Started, load_failure};
+use hotcell_worker::{Confined, Input, Link, Reply, Runtime, Started, crash, load_failure};
 
 use crate::command::Command;
 use crate::component::Component;
@@ -48,6 +48,11 @@ pub enum WasmRuntime {
 impl Runtime for WasmRuntime {
     /// Code is mapped, and instantiated after `seal`.
     const LOAD_RUNS_CODE: bool = false;
+
+    fn prepare(started: &mut Started) -> Result<(), Failure> {
+        crash::note_in(&started.notes);
+        Ok(())
+    }
 
     fn load(_: &Confined, started: &mut Started) -> Result<WasmRuntime, Failure> {
         load(started)

@@ -14,6 +14,14 @@ pub(super) struct Symbols<'b> {
     named: SymbolMap<SymbolMapName<'b>>,
 }
 
+/// The name that a module gives a function of its own, which wasmtime writes behind `wasm[0]::function[1]::`.
+fn of_wasm(symbol: &str) -> Option<&str> {
+    let (module, rest) = symbol.strip_prefix("wasm[")?.split_once("]::function[")?;
+    let (function, name) = rest.split_once("]::")?;
+    let number = |text: &str| text.parse::<u32>().is_ok();
+    (number(module) && number(function)).then_some(name)
+}
+
 impl<'b> Symbols<'b> {
     /// `None` where the bytes are no object file.
     pub(super) fn read(bytes: &'b [u8]) -> Option<Symbols<'b>> {
@@ -36,7 +44,8 @@ impl<'b> Symbols<'b> {
             && outermost.function.is_empty()
             && let Some(symbol) = self.named.containing(offset)
         {
-            outermost.function = bounded(&addr2line::demangle_auto(symbol.name().into(), None));
+            let name = of_wasm(symbol.name()).unwrap_or(symbol.name());
+            outermost.function = bounded(&addr2line::demangle_auto(name.into(), None));
         }
         found
     }

@@ -19,6 +19,10 @@ pub(super) fn unwind(notes: &Notes, files: &[File<'_>]) -> Vec<u64> {
     let mut unwinder = UnwinderNative::new();
     for module in &notes.modules {
         let Some(sections) = file_of(module, files).and_then(|file| sections(file.bytes)) else { continue };
+        // Compiled wasm has none, and keeps frame pointers, which are followed where nothing else is known.
+        if sections.eh_frame.is_none() && sections.debug_frame.is_none() {
+            continue;
+        }
         let Some(end) = module.base.checked_add(module.size) else { continue };
         unwinder.add_module(Module::new(module.name.clone(), module.base..end, module.base, sections));
     }
