@@ -205,7 +205,7 @@ pub struct Frame {
 mod tests {
     #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-    use super::{Module, Notes, REGISTERS, layout};
+    use super::{Module, Notes, PLUGIN, REGISTERS, layout};
 
     fn put(bytes: &mut [u8], index: usize, value: u64) {
         bytes[index * 8..][..8].copy_from_slice(&value.to_ne_bytes());

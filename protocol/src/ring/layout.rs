@@ -22,8 +22,10 @@ const MESSAGES_LEN: usize = if MODEL { 64 } else { 32 << 10 };
 pub const BULK_LEN: usize = if MODEL { 16 } else { 1 << 20 };
 
 /// Where a worker notes its end: behind the rings, of no meaning to them.
-pub(super) const NOTES: Area =
-    Area { start: CONTROL_LEN + 2 * MESSAGES_LEN + 2 * BULK_LEN, len: crate::crash::layout::SIZE };
+pub(super) const NOTES: Area = Area {
+    start: CONTROL_LEN + 2 * MESSAGES_LEN + 2 * BULK_LEN,
+    len: if MODEL { 0 } else { crate::crash::layout::SIZE },
+};
 
 /// Bytes of the whole file.
 pub const FILE_LEN: usize = NOTES.start + NOTES.len;
