@@ -99,7 +99,13 @@ impl Worker {
         loop {
             match self.hear(&setup).await? {
                 (FromWorker::Listener, descriptors) => self.supervise(descriptors)?,
-                (FromWorker::Confined(statement), _) => return self.verify(statement),
+                (FromWorker::Confined(statement), _) => {
+                    return match self.verify(statement) {
+                        // Of what has ended meanwhile, as by a limit, there is little to read: its end says why.
+                        Err(_) if !self.process.lives() => Err(Broken::Closed.into()),
+                        verdict => verdict,
+                    };
+                }
                 (FromWorker::Failed(failure), _) => return Err(StartFault::Failed(failure)),
                 _ => return Err(Broken::Breach("an unexpected message before load".to_owned()).into()),
             }
