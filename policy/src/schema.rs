@@ -5,13 +5,19 @@
 //! `prefixItems`, bounds, `anyOf`, `oneOf`, `allOf`, `$ref` into `$defs`); any other keyword has to be the same on both sides. Both
 //! schemas may be hostile: depth and work are bounded.
 
-use std::cmp::Ordering;
+mod parts;
+
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
-/// Steps of one comparison.
-const STEPS_MAX: usize = 4_000;
+use parts::{
+    bounded, differ, format_fits, has_key, members, merged, named_types, names, property, resolve, scalar,
+    size, types, values, within, without,
+};
+
+/// The work that may be done to compare all exports of a plugin, in values that are looked at.
+pub(crate) const WORK: usize = 1_000_000;
 
 /// Depth of one comparison.
 const DEPTH_MAX: usize = 64;
@@ -73,11 +79,11 @@ const TYPES: [&str; 7] = ["null", "boolean", "integer", "number", "string", "arr
 
 type Schema = Map<String, Value>;
 
-/// Whether every value that `narrow` accepts is accepted by `wide`.
+/// Whether every value that `narrow` accepts is accepted by `wide`. Takes what it costs from `work`, of which [`WORK`] is enough.
 ///
 /// # Errors
 /// Where and why not, or why that cannot be told.
-pub(crate) fn fits(narrow: &Value, wide: &Value) -> Result<(), String> {
+pub(crate) fn fits(narrow: &Value, wide: &Value, work: &mut usize) -> Result<(), String> {
     for schema in [narrow, wide] {
         let dialect = schema.get("$schema").and_then(Value::as_str).unwrap_or(DIALECT);
         if dialect.trim_end_matches('#') != DIALECT {
@@ -87,7 +93,7 @@ pub(crate) fn fits(narrow: &Value, wide: &Value) -> Result<(), String> {
             return Err("types with an `$id` or a `$dynamicRef` cannot be compared".to_owned());
         }
     }
-    let mut comparison = Comparison { narrow, wide, steps: STEPS_MAX, assumed: Vec::new() };
+    let mut comparison = Comparison { narrow, wide, work, assumed: Vec::new() };
     comparison.fits(narrow, wide, &Place::default())
 }
 
@@ -119,20 +125,30 @@ impl Place {
 struct Comparison<'v> {
     narrow: &'v Value,
     wide: &'v Value,
-    steps: usize,
+    /// What is left of the work that may be done.
+    work: &'v mut usize,
     /// What is being compared, and at which level of the value: further inside the same two are taken to fit, since a value that
     /// breaks them there would break them further out, too, and no value is endless.
     assumed: Vec<(Value, Value, usize)>,
 }
 
 impl Comparison<'_> {
-    fn fits(&mut self, narrow: &Value, wide: &Value, at: &Place) -> Result<(), String> {
-        self.steps = self.steps.saturating_sub(1);
-        if self.steps == 0 || at.depth > DEPTH_MAX {
-            return at.no("the types are too large to compare");
+    /// Takes from the work that may be done.
+    fn spend(&mut self, work: usize, at: &Place) -> Result<(), String> {
+        let left = self.work.checked_sub(work);
+        *self.work = left.unwrap_or(0);
+        match left {
+            Some(_) if at.depth <= DEPTH_MAX => Ok(()),
+            _ => at.no("the types are too large to compare"),
         }
+    }
+
+    fn fits(&mut self, narrow: &Value, wide: &Value, at: &Place) -> Result<(), String> {
+        self.spend(size(narrow) + size(wide), at)?;
         let narrow = resolve(self.narrow, narrow, at)?;
         let wide = resolve(self.wide, wide, at)?;
+        // Looked at now, and compared with all that is being compared.
+        self.spend((size(&narrow) + size(&wide)) * (2 + self.assumed.len()), at)?;
         let known = |(one, other, level): &(Value, Value, usize)| {
             *level < at.level && *one == narrow && *other == wide
         };
@@ -161,13 +177,14 @@ impl Comparison<'_> {
         };
         // One of several: each of them has to fit, with what is said beside.
         for key in ["anyOf", "oneOf"] {
-            let Some(Value::Array(members)) = narrow.get(key) else { continue };
+            let Some(Value::Array(members_of)) = narrow.get(key) else { continue };
             let rest = without(narrow, key);
+            self.spend(members_of.len() * (members(&rest) + members(wide)), at)?;
             if self.fits(&Value::Object(rest.clone()), &Value::Object(wide.clone()), &at.again()).is_ok() {
                 return Ok(());
             }
             let says_more = rest.keys().any(|key| !ANNOTATIONS.contains(&key.as_str()));
-            for member in members {
+            for member in members_of {
                 let member = match says_more {
                     true => merged(&rest, &resolve(self.narrow, member, at)?, at)?,
                     false => member.clone(),
@@ -176,9 +193,10 @@ impl Comparison<'_> {
             }
             return Ok(());
         }
-        if let Some(Value::Array(members)) = narrow.get("allOf") {
+        if let Some(Value::Array(parts)) = narrow.get("allOf") {
             let mut all = Value::Object(without(narrow, "allOf"));
-            for member in members {
+            for member in parts {
+                self.spend(size(&all) + size(member), at)?;
                 let member = resolve(self.narrow, member, at)?;
                 let Value::Object(rest) = &all else { break };
                 all = merged(rest, &member, at)?;
@@ -193,6 +211,7 @@ impl Comparison<'_> {
         let types = types(narrow);
         if let Some(values) = values(narrow).filter(|values| values.len() > 1) {
             let rest = without(&without(narrow, "enum"), "const");
+            self.spend(values.len() * (members(&rest) + members(wide)), at)?;
             for value in values {
                 let mut only = rest.clone();
                 only.insert("const".to_owned(), value.clone());
@@ -219,6 +238,7 @@ impl Comparison<'_> {
                     let Some(values) = values(narrow) else {
                         return at.no("not every value is accepted any more");
                     };
+                    self.spend(values.len() * accepted.len(), at)?;
                     if let Some(other) = values.into_iter().find(|value| !accepted.contains(value)) {
                         return at.no(format!("{other} is not accepted any more"));
                     }
@@ -307,8 +327,7 @@ impl Comparison<'_> {
 
     /// Whether no value of the narrow side is one of this part of the wide one. `false` where that cannot be told.
     fn disjoint(&mut self, narrow: &Value, wide: &Value, at: &Place) -> bool {
-        self.steps = self.steps.saturating_sub(1);
-        if self.steps == 0 || at.depth > DEPTH_MAX {
+        if self.spend(size(narrow) + size(wide), at).is_err() {
             return false;
         }
         let Ok(narrow) = resolve(self.narrow, narrow, at) else { return false };
@@ -392,199 +411,6 @@ impl Comparison<'_> {
             self.fits(said, wanted, &at.inside(&number.to_string()))?;
         }
         if is_there(last) { self.fits(rest, accepted, &at.inside("*")) } else { Ok(()) }
-    }
-}
-
-/// A schema without references at its top. What stands beside a reference counts, too.
-fn resolve(root: &Value, schema: &Value, at: &Place) -> Result<Value, String> {
-    let mut schema = schema.clone();
-    for _ in 0..REFERENCES_MAX {
-        let Some(reference) = schema.get("$ref") else { return Ok(schema) };
-        let found = reference.as_str().and_then(|text| root.pointer(text.strip_prefix('#')?));
-        let Some(found) = found else { return at.no(format!("{reference} is no definition here")) };
-        let beside = schema.as_object().map(|schema| without(schema, "$ref")).unwrap_or_default();
-        let says_more = beside.keys().any(|key| !ANNOTATIONS.contains(&key.as_str()));
-        schema = if says_more { merged(&beside, found, at)? } else { found.clone() };
-    }
-    at.no("a reference leads to itself")
-}
-
-/// What both say, if no keyword is in both with another meaning.
-fn merged(rest: &Schema, member: &Value, at: &Place) -> Result<Value, String> {
-    let member = match member {
-        Value::Bool(true) => return Ok(Value::Object(rest.clone())),
-        Value::Object(member) => member,
-        _ => return Ok(Value::Bool(false)),
-    };
-    let mut keys = rest.keys().chain(member.keys()).map(String::as_str);
-    let known = |key: &str| UNDERSTOOD.contains(&key) || ANNOTATIONS.contains(&key) || key == "$ref";
-    if !rest.is_empty() && !keys.all(known) {
-        return at.no("what several parts of a type say together cannot be told");
-    }
-    let mut all = rest.clone();
-    // What closes an object looks at the properties beside it, and no further.
-    let closed =
-        |schema: &Schema| schema.contains_key("additionalProperties") || schema.contains_key("items");
-    let open = |schema: &Schema| {
-        schema.contains_key("properties")
-            || schema.contains_key("patternProperties")
-            || schema.contains_key("prefixItems")
-    };
-    if closed(rest) && open(member) || closed(member) && open(rest) {
-        return at.no("what several parts of a type say together cannot be told");
-    }
-    for (key, said) in member {
-        match all.get(key) {
-            Some(known) if key == "required" => {
-                let both: BTreeSet<_> = names(Some(known)).union(&names(Some(said))).cloned().collect();
-                all.insert(key.clone(), both.into_iter().collect());
-            }
-            Some(known) if known != said && !ANNOTATIONS.contains(&key.as_str()) => {
-                return at.no(format!("what several parts of a type say of `{key}` together cannot be told"));
-            }
-            _ => _ = all.insert(key.clone(), said.clone()),
-        }
-    }
-    Ok(Value::Object(all))
-}
-
-fn without(schema: &Schema, key: &str) -> Schema {
-    schema.iter().filter(|(name, _)| *name != key).map(|(name, said)| (name.clone(), said.clone())).collect()
-}
-
-fn property<'s>(schema: &'s Schema, name: &str) -> Option<&'s Value> {
-    schema.get("properties")?.get(name)
-}
-
-fn names(list: Option<&Value>) -> BTreeSet<String> {
-    let names = list.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    names.map(str::to_owned).collect()
-}
-
-/// The values of `const` or `enum`, if one of them is there.
-fn values(schema: &Schema) -> Option<Vec<&Value>> {
-    match (schema.get("const"), schema.get("enum")) {
-        (Some(value), _) => Some(vec![value]),
-        (None, Some(Value::Array(values))) => Some(values.iter().collect()),
-        _ => None,
-    }
-}
-
-/// The one value of a schema, if it is a number or a text.
-fn scalar(schema: &Schema) -> Option<&Value> {
-    schema.get("const").filter(|value| value.is_number() || value.is_string())
-}
-
-/// Whether a number or a text is within a bound that is told of such.
-fn within(value: &Value, key: &str, bound: &Value) -> bool {
-    match (value, bound, key) {
-        (Value::Number(value), Value::Number(bound), "minimum") => {
-            compare(value, bound) != Some(Ordering::Less)
-        }
-        (Value::Number(value), Value::Number(bound), "maximum") => {
-            compare(value, bound) != Some(Ordering::Greater)
-        }
-        (Value::String(text), Value::Number(bound), "minLength") => {
-            bound.as_u64().is_some_and(|bound| text.chars().count() as u64 >= bound)
-        }
-        (Value::String(text), Value::Number(bound), "maxLength") => {
-            bound.as_u64().is_some_and(|bound| text.chars().count() as u64 <= bound)
-        }
-        _ => false,
-    }
-}
-
-fn named_types(schema: &Schema) -> BTreeSet<&str> {
-    match schema.get("type") {
-        Some(Value::String(of)) => BTreeSet::from([of.as_str()]),
-        Some(Value::Array(types)) => types.iter().filter_map(Value::as_str).collect(),
-        _ => TYPES.into_iter().collect(),
-    }
-}
-
-/// The types that a schema's values can have. A number without a fraction is an integer.
-fn types(schema: &Schema) -> BTreeSet<&str> {
-    let mut types = named_types(schema);
-    if let Some(values) = values(schema) {
-        let of = values.into_iter().map(|value| match value {
-            Value::Null => "null",
-            Value::Bool(_) => "boolean",
-            Value::Number(number) if number.as_f64().is_some_and(|number| number.fract() == 0.0) => "integer",
-            Value::Number(_) => "number",
-            Value::String(_) => "string",
-            Value::Array(_) => "array",
-            Value::Object(_) => "object",
-        });
-        let of: BTreeSet<&str> = of.collect();
-        let has_number = types.contains("number");
-        types.extend(has_number.then_some("integer"));
-        types.retain(|known| of.contains(known));
-    }
-    types
-}
-
-/// Whether a schema of numbers keeps a bound of another.
-fn bounded(narrow: &Schema, key: &str, bound: &Value) -> bool {
-    let Value::Number(bound) = bound else { return false };
-    let (exclusive, inclusive, wrong) = match key {
-        "minimum" | "exclusiveMinimum" => ("exclusiveMinimum", "minimum", Ordering::Less),
-        _ => ("exclusiveMaximum", "maximum", Ordering::Greater),
-    };
-    let keeps = |said: &str, or_equal: bool| match narrow.get(said) {
-        Some(Value::Number(own)) => compare(own, bound)
-            .is_some_and(|order| order == wrong.reverse() || (or_equal && order == Ordering::Equal)),
-        _ => false,
-    };
-    // Whoever stays strictly inside keeps either kind.
-    keeps(exclusive, true) || keeps(inclusive, key == inclusive)
-}
-
-fn compare(one: &Number, other: &Number) -> Option<Ordering> {
-    match (one.as_i128(), other.as_i128()) {
-        (Some(one), Some(other)) => Some(one.cmp(&other)),
-        _ => exact(one)?.partial_cmp(&exact(other)?),
-    }
-}
-
-/// A number as a float that is that number.
-fn exact(number: &Number) -> Option<f64> {
-    const EXACT: i128 = 1 << f64::MANTISSA_DIGITS;
-    match number.as_i128() {
-        Some(whole) if whole.abs() > EXACT => None,
-        _ => number.as_f64(),
-    }
-}
-
-/// Whether two values are different in JSON, where 1 and 1.0 are not. `false` where that takes a closer look.
-fn differ(one: &Value, other: &Value) -> bool {
-    match (one, other) {
-        (Value::Number(one), Value::Number(other)) => compare(one, other).is_some_and(Ordering::is_ne),
-        (Value::Array(_), Value::Array(_)) | (Value::Object(_), Value::Object(_)) => false,
-        _ => one != other,
-    }
-}
-
-/// Whether the format that types of numbers have is the same or one within it.
-fn format_fits(narrow: &Schema, wide: &Value) -> bool {
-    const SIGNED: [&str; 4] = ["int8", "int16", "int32", "int64"];
-    const UNSIGNED: [&str; 4] = ["uint8", "uint16", "uint32", "uint64"];
-    let (Some(narrow), Some(wide)) = (narrow.get("format").and_then(Value::as_str), wide.as_str()) else {
-        return false;
-    };
-    let place = |of: &[&str; 4], format: &str| of.iter().position(|known| *known == format);
-    match (place(&SIGNED, narrow), place(&SIGNED, wide), place(&UNSIGNED, narrow), place(&UNSIGNED, wide)) {
-        (Some(narrow), Some(wide), ..) | (.., Some(narrow), Some(wide)) => narrow <= wide,
-        (_, Some(wide), Some(narrow), _) => narrow < wide,
-        _ => false,
-    }
-}
-
-/// Whether this is a key anywhere in a value.
-fn has_key(value: &Value, key: &str) -> bool {
-    match value {
-        Value::Object(members) => members.iter().any(|(name, value)| name == key || has_key(value, key)),
-        Value::Array(items) => items.iter().any(|item| has_key(item, key)),
-        _ => false,
     }
 }
 

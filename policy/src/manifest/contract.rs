@@ -30,7 +30,7 @@ pub struct Export {
 /// What of the exports that somebody was built for is not offered any more, in words: those that are gone, do not accept all that they
 /// accepted, or reply with what nobody expects. What cannot be told is not offered; of what `wanted` tells no types, only the name counts.
 pub fn unmet(wanted: &[Export], offered: &[Export]) -> Vec<String> {
-    let mut unmet = Vec::new();
+    let (mut unmet, mut work) = (Vec::new(), schema::WORK);
     for wanted in wanted {
         let name = &wanted.name;
         let Some(offered) = offered.iter().find(|offered| offered.name == *name) else {
@@ -46,8 +46,8 @@ pub fn unmet(wanted: &[Export], offered: &[Export]) -> Vec<String> {
             let said = match (wanted, offered) {
                 (None, _) => continue,
                 (Some(_), None) => Err("its type is not told".to_owned()),
-                (Some(wanted), Some(offered)) if back => schema::fits(offered, wanted),
-                (Some(wanted), Some(offered)) => schema::fits(wanted, offered),
+                (Some(wanted), Some(offered)) if back => schema::fits(offered, wanted, &mut work),
+                (Some(wanted), Some(offered)) => schema::fits(wanted, offered, &mut work),
             };
             unmet.extend(said.err().map(|why| format!("{side} of {name}: {why}")));
         }

@@ -5,7 +5,12 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::fits;
+use super::WORK;
+
+/// Each comparison with all the work that there is.
+fn fits(narrow: &Value, wide: &Value) -> Result<(), String> {
+    super::fits(narrow, wide, &mut { WORK })
+}
 
 fn person(more: &Value) -> Value {
     let mut person = json!({
@@ -124,6 +129,15 @@ fn hostile_schemas_end_soon() {
             let _ = fits(narrow, wide);
         }
     }
+    // Many references to one long list, in a file of the largest size: each of them would be a million comparisons.
+    let list: Vec<_> = (0..3000).collect();
+    let many: serde_json::Map<_, _> =
+        (0..400).map(|name| (format!("p{name}"), json!({ "$ref": "#/$defs/List" }))).collect();
+    let lists = json!({ "$defs": { "List": { "enum": list } }, "properties": many });
+    let mut work = WORK;
+    let said = super::fits(&lists, &lists, &mut work);
+    assert!(said.is_err_and(|why| why.contains("too large")) && work == 0, "it stops when the work is done");
+    assert!(super::fits(&json!({}), &json!({}), &mut work).is_err(), "and there is none left for others");
     let foreign = json!({ "$schema": "http://json-schema.org/draft-07/schema#", "type": "string" });
     assert!(fits(&foreign, &foreign).is_err());
     let named = json!({ "properties": { "a": { "$id": "x", "$ref": "#/y" } } });
