@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hotcell_policy::{Platform, Profile};
 
@@ -40,6 +41,7 @@ pub struct HostBuilder {
     state: Option<PathBuf>,
     cache: Option<PathBuf>,
     cache_bound: u64,
+    compile_time: Duration,
     registry: Registry,
     profiles: Vec<Profile>,
     handlers: Handlers,
@@ -58,6 +60,7 @@ impl HostBuilder {
             state: None,
             cache: None,
             cache_bound: CACHE_BOUND,
+            compile_time: Duration::MAX,
             registry: Registry { folder: REGISTRY.into(), base: UID_BASE, count: UID_COUNT },
             profiles: Vec::new(),
             handlers: Handlers::default(),
@@ -93,6 +96,12 @@ impl HostBuilder {
     /// Bytes of compiled code that are kept; what was not used for longest goes first. Default: 4 GiB.
     pub fn cache_bound(mut self, bytes: u64) -> HostBuilder {
         self.cache_bound = bytes;
+        self
+    }
+
+    /// How long a module may take to compile, at most two minutes, which is the default: then its load fails.
+    pub fn compile_time(mut self, most: Duration) -> HostBuilder {
+        self.compile_time = most;
         self
     }
 
@@ -224,7 +233,8 @@ impl HostBuilder {
     /// # Errors
     /// hotcell's programs are not found or not trustworthy, or a folder cannot be used.
     pub async fn build(self) -> Result<Host, Error> {
-        let HostBuilder { worker, state, cache, cache_bound, registry, profiles, handlers, .. } = self;
+        let HostBuilder { worker, state, cache, cache_bound, compile_time, .. } = self;
+        let HostBuilder { registry, profiles, handlers, .. } = self;
         let HostBuilder { events, budget, cgroup, directory, advisories, require_signatures, .. } = self;
         let state = state_folder(state)?;
         let cache = folder_or(cache, "/var/cache/hotcell", ".cache/hotcell")?;
@@ -249,7 +259,7 @@ impl HostBuilder {
             groups,
             reporter,
         };
-        let compilers = Compilers::new(cache, platform.clone(), identity, folder);
+        let compilers = Compilers::new(cache, platform.clone(), identity, folder, compile_time);
         Ok(Host::from_parts(Parts {
             surroundings,
             compilers,

@@ -8,13 +8,21 @@ use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use hotcell::{CallError, Class, ExitCause};
 use hotcell_tests::command::{self, Said};
+use hotcell_tests::footprint::descendants;
 use hotcell_tests::{Folders, fixture, package};
 use serde_json::{Value, json};
 
 mod common;
+
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Less than a hard module takes to compile.
+const SOON: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn a_component_is_called_with_typed_values() {
@@ -417,4 +425,60 @@ async fn what_a_module_throws_is_bounded_and_only_where_its_profile_lets_it_thro
     );
     assert_eq!(keep(10_000).await.expect("the next worker answers"), 10_000);
     host.shutdown().await;
+}
+
+/// One function of nested loops, each of which can be left to any other: some hundred kilobytes that take a compiler minutes.
+fn hard_to_compile() -> Vec<u8> {
+    const DEPTH: usize = 20_000;
+    const LOCALS: usize = 500;
+    let opened: String = (0..DEPTH)
+        .map(|at| {
+            let (here, there, out) = (at % LOCALS, (at * 7 + 1) % LOCALS, (at * 31) % (at + 1));
+            format!("loop local.get {there} local.get {here} i32.add local.tee {here} br_if {out} ")
+        })
+        .collect();
+    let locals = "i32 ".repeat(LOCALS);
+    format!("(module (func (export \"run\") (local {locals}) {opened} {}))", "end ".repeat(DEPTH))
+        .into_bytes()
+}
+
+/// What the kernel says of each thread of a compiler of this process, once it is confined.
+fn threads_of_a_compiler() -> Vec<String> {
+    let status = |path: PathBuf| fs::read_to_string(path.join("status")).unwrap_or_default();
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        for pid in descendants(std::process::id()) {
+            let process = PathBuf::from(format!("/proc/{pid}"));
+            let whole = status(process.clone());
+            if whole.contains("Name:\thotcell-compile\n") && whole.contains("Seccomp:\t2\n") {
+                let tasks = fs::read_dir(process.join("task")).expect("it lives");
+                return tasks.map(|task| status(task.expect("it lives").path())).collect();
+            }
+        }
+    }
+    panic!("no compiler was seen")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_module_that_is_hard_to_compile_is_given_up_and_disturbs_nobody() {
+    let folders = Folders::new();
+    let host = fixture::host(&folders).compile_time(SOON).build().await.expect("a host starts");
+    let echo = host.load(package("crash-lab/native")).await.unwrap_or_else(|error| panic!("{error}"));
+    let bystander = common::Bystander::start(echo, "ok", b"x");
+    let module = folders.join("hard.wat");
+    fs::write(&module, hard_to_compile()).expect("writable");
+    let watched = tokio::task::spawn_blocking(threads_of_a_compiler);
+    let error = host.load(&module).await.expect_err("it takes longer");
+    assert_eq!(error.class(), Class::Deadline, "{error}");
+    let threads = watched.await.expect("it was seen");
+    assert!(threads.len() > 1, "it compiles with more than one: {threads:?}");
+    for thread in threads {
+        let says = |line: &str| assert!(thread.lines().any(|told| told == line), "{line}: {thread}");
+        ["Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000"].map(says);
+    }
+    bystander.must_answer().await;
+    bystander.finish().await;
+    host.shutdown().await;
+    let gone = || descendants(std::process::id()).is_empty();
+    assert!(gone(), "no compiler is left: {:?}", descendants(std::process::id()));
 }

@@ -24,7 +24,9 @@ pub(crate) fn become_one(meeting: Meeting) -> Result<(), LinkError> {
             load_failure(format!("failed to keep the worker's descriptors from the program: {errno}"))
         })
     };
-    let Some((_confined, mut started, mut link)) = meeting.confine(prepare)? else { return Ok(()) };
+    let Some((_confined, mut started, mut link)) = meeting.confine(prepare, |_| Ok(()))? else {
+        return Ok(());
+    };
     link.expect(&ToWorker::Load)?;
     let failure = execute(&mut started);
     link.tell(&FromWorker::Failed(failure))

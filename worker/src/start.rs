@@ -82,6 +82,14 @@ pub trait Runtime: Sized {
         Ok(())
     }
 
+    /// Starts the threads that the plan allows, at most so many, before none can be started any more.
+    ///
+    /// # Errors
+    /// What failed, as [`Step::Load`].
+    fn assemble(_threads: u32) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// Maps the artifact under the Load stage. Runs no guest code of a wasm module; a native library's constructors run
     /// here.
     ///
@@ -182,9 +190,11 @@ impl Meeting {
     pub(crate) fn confine(
         self,
         prepare: impl FnOnce(&mut Started) -> Result<(), Failure>,
+        assemble: impl FnOnce(u32) -> Result<(), Failure>,
     ) -> Result<Option<(Confined, Started, Link)>, LinkError> {
         let Meeting { mut started, generation, setup, rings } = self;
-        let confined = prepare(&mut started).and_then(|()| confine::confine(&started, &setup, generation));
+        let confined =
+            prepare(&mut started).and_then(|()| confine::confine(&started, &setup, generation, assemble));
         let confined = match confined {
             Ok(confined) => confined,
             Err(failure) => return fail(&setup, generation, failure).map(|()| None),
@@ -198,7 +208,9 @@ impl Meeting {
 
 /// Confines, loads, seals, and answers calls.
 pub(crate) fn serve<R: Runtime>(meeting: Meeting) -> Result<(), LinkError> {
-    let Some((confined, mut started, mut link)) = meeting.confine(R::prepare)? else { return Ok(()) };
+    let Some((confined, mut started, mut link)) = meeting.confine(R::prepare, R::assemble)? else {
+        return Ok(());
+    };
     if R::LOAD_RUNS_CODE {
         link.expect(&ToWorker::Load)?;
     }

@@ -81,6 +81,7 @@ fn measure(quick: bool, hosts: &Rc<Hosts>, packages: &Packages) -> Vec<Promise> 
     promises.extend(from_rows(&HOST_CALLS));
     progress.line("neighbours");
     promises.extend(neighbours::promises(quick, hosts, packages));
+    promises.push(neighbours::share_of_host(quick, hosts, packages));
     progress.line("idle");
     let idle = idle(hosts, packages, if quick { Duration::from_secs(1) } else { IDLE_TIME });
     let how = "host and 20 loaded plugins, of one core, as /proc counts it in ticks";

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use hotcell::{CallError, Class, blocking};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::promise::{Bound, Promise};
 use crate::failure::Failure;
@@ -11,6 +12,7 @@ use crate::floor::{check_echo, message};
 use crate::group::Group;
 use crate::isolated::{Hosts, Image, Packages};
 use crate::measure::Samples;
+use crate::placement::{Placement, Processors};
 
 /// What another thread has a plugin do again and again meanwhile.
 struct Misdeed {
@@ -79,6 +81,52 @@ pub(super) fn promises(quick: bool, hosts: &Hosts, packages: &Packages) -> Vec<P
         Promise::new(misdeed.promise, Bound::Times(3), ratio, how)
     };
     MISDEEDS.iter().map(promise).collect()
+}
+
+/// Plugins that loop at once, on the processor of a host that has work of its own.
+const LOOPING: usize = 4;
+
+/// How long they and the host have it, and in a quick run; and how long after their calls each of them loops for sure.
+const SHARED: (Duration, Duration) = (Duration::from_secs(3), Duration::from_millis(500));
+const UNTIL_ALL_LOOP: Duration = Duration::from_millis(500);
+
+/// Percent of one processor that a busy thread of the host keeps while plugins loop on the same one.
+pub(super) fn share_of_host(quick: bool, hosts: &Hosts, packages: &Packages) -> Promise {
+    let time = if quick { SHARED.1 } else { SHARED.0 };
+    let how =
+        format!("a thread of the host and {LOOPING} plugins that loop, bound to one processor for {time:?}");
+    Promise::new("host beside loops", Bound::PercentAbove(60), share(hosts, packages, time), how)
+}
+
+fn share(hosts: &Hosts, packages: &Packages, time: Duration) -> Result<f64, Failure> {
+    let host = hosts.blocking()?;
+    let load = |_| Ok(host.load(packages.echo(Group::Call, Image::Native))?);
+    let looping = (0..LOOPING).map(load).collect::<Result<Vec<_>, Failure>>()?;
+    let processors = Processors::allowed()?;
+    std::thread::scope(|scope| {
+        let calls: Vec<_> = looping
+            .iter()
+            .map(|plugin| scope.spawn(|| plugin.call_within(UNTIL_ALL_LOOP + time * 2, "spin", Vec::new())))
+            .collect();
+        std::thread::sleep(UNTIL_ALL_LOOP);
+        processors.place(Placement::OneCore)?;
+        let (start, before) = (Instant::now(), thread_time());
+        while start.elapsed() < time {}
+        let (passed, took) = (start.elapsed(), thread_time().saturating_sub(before));
+        processors.place(Placement::Unpinned)?;
+        let ended = calls.into_iter().map(|call| call.join().ok().and_then(Result::err));
+        let looped =
+            ended.filter(|end| end.as_ref().is_some_and(|end| end.class() == Class::Deadline)).count();
+        if looped < LOOPING {
+            return Err(Failure::other(format!("{looped} of {LOOPING} plugins looped to their deadline")));
+        }
+        Ok(took.as_secs_f64() / passed.as_secs_f64() * 100.0)
+    })
+}
+
+/// Processor time of the calling thread so far.
+fn thread_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 /// Percentiles in nanoseconds, and how often what was done meanwhile.

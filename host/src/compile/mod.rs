@@ -49,6 +49,8 @@ pub(crate) struct Compilers {
     settings: Sha,
     /// The folder of hotcell's programs.
     pub(crate) programs: PathBuf,
+    /// How long a module may take, where its compiler's plan allows more.
+    time: Duration,
 }
 
 /// Native code, sealed.
@@ -64,9 +66,10 @@ impl Compilers {
         platform: Platform,
         identity: Option<Identity>,
         programs: PathBuf,
+        time: Duration,
     ) -> Compilers {
         let settings = settings(&platform);
-        Compilers { cache, platform, identity, running: Mutex::new(HashMap::new()), settings, programs }
+        Compilers { cache, platform, identity, running: Mutex::new(HashMap::new()), settings, programs, time }
     }
 
     /// Native code for a module: from the cache, or from a compiler that is started for it.
@@ -135,7 +138,7 @@ impl Compilers {
     }
 
     fn compile_time(&self) -> Result<Duration, Error> {
-        Ok(Duration::from_millis(compiler_plan(&self.platform)?.orders.limits.call_ms))
+        Ok(Duration::from_millis(compiler_plan(&self.platform)?.orders.limits.call_ms).min(self.time))
     }
 
     /// Starts a process that reads a hostile file, asks it, and waits for its end: nobody writes to its output any more.

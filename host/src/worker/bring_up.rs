@@ -9,7 +9,7 @@ use hotcell_protocol::{
 };
 use tokio::io::Interest;
 
-use super::evidence::{Expected, read_status};
+use super::evidence::{Expected, look_at};
 use super::lookout::Lookout;
 use super::supervisor::Supervisor;
 use super::{Blueprint, Broken, Incoming, Particulars, Placement, STARTING, StopTask, Worker};
@@ -113,7 +113,7 @@ impl Worker {
     }
 
     async fn hear(&self, setup: &Watch<Channel>) -> Result<(FromWorker, Vec<OwnedFd>), StartFault> {
-        let mut buffer = [0; STATEMENT_MAX];
+        let mut buffer = vec![0; STATEMENT_MAX];
         loop {
             let mut guard = tokio::select! {
                 biased;
@@ -174,9 +174,8 @@ impl Worker {
             descriptors: if compiler { &COMPILER_DESCRIPTORS } else { &DESCRIPTORS },
         };
         let pidfd = self.process.shared_pidfd();
-        let status =
-            read_status(self.process.pid(), pidfd.get_ref()).map_err(host("read a worker's status"))?;
-        let checked = expected.check(statement, self.process.pid(), &status);
+        let view = look_at(self.process.pid(), pidfd.get_ref()).map_err(host("read a worker's status"))?;
+        let checked = expected.check(statement, self.process.pid(), &view);
         let mut evidence = checked.map_err(|what| self.mismatch(&what))?;
         evidence.cgroups = self.check_group()?;
         self.evidence = Some(Arc::new(evidence.clone()));

@@ -2,8 +2,9 @@
 
 use std::os::fd::OwnedFd;
 
-use hotcell_protocol::launch::build_id;
+use hotcell_protocol::launch::{NICENESS, build_id};
 use hotcell_protocol::{Evidence, Namespace, Orders, Statement};
+use rustix::process::{Pid, getpriority_process};
 
 use crate::identity::Identity;
 use crate::sys::pidfd::lives;
@@ -34,7 +35,12 @@ impl Expected<'_> {
 
     /// Compares what a worker says of itself and what the kernel says of it with the orders; the error names the first
     /// fact that differs.
-    pub(crate) fn check(&self, statement: Statement, pid: u32, status: &str) -> Result<Evidence, String> {
+    pub(crate) fn check(
+        &self,
+        statement: Statement,
+        pid: u32,
+        KernelView { status, niceness, threads_alike }: &KernelView,
+    ) -> Result<Evidence, String> {
         let (uid, gid) = self.ids();
         let own = self.identity.is_some();
         let orders = self.orders;
@@ -49,13 +55,14 @@ impl Expected<'_> {
             // Kernels before 5.9 do not count.
             seccomp_filters: status.number("Seccomp_filters").unwrap_or(1),
             threads: status.number("Threads")?,
+            niceness: *niceness,
             pid,
             cgroups: Vec::new(),
             statement,
         };
         let said = &evidence.statement;
         let own_files = orders.namespaces.contains(&Namespace::Mount);
-        let facts: [(&str, bool); 12] = [
+        let facts: [(&str, bool); 13] = [
             ("build", said.build == build_id()),
             ("uid", evidence.uid == uid),
             ("gid", evidence.gid == gid),
@@ -64,7 +71,9 @@ impl Expected<'_> {
             ("no_new_privs", evidence.no_new_privs),
             ("Landlock ABI", said.landlock_abi == orders.landlock.abi),
             ("seccomp", evidence.seccomp_mode == FILTER_MODE && evidence.seccomp_filters > 0),
-            ("threads", evidence.threads == 1),
+            ("threads", evidence.threads <= orders.limits.threads.saturating_add(1) && *threads_alike),
+            // The launcher's may be higher, where the host runs at a lower weight itself.
+            ("niceness", evidence.niceness >= NICENESS),
             ("dumpable", said.dumpable == orders.dumpable),
             ("refused acts", said.refused.len() >= ACTS && said.refused.iter().all(|r| r.errno != 0)),
             ("file tree", !own_files || said.refused.iter().any(|r| r.errno == libc::ENOENT)),
@@ -118,25 +127,73 @@ fn numbers(status: &str, key: &str, base: u32) -> Option<Vec<u64>> {
     line.split_whitespace().map(|word| u64::from_str_radix(word, base).ok()).collect()
 }
 
-/// `/proc/PID/status` of the process behind a pidfd. The number is used only while the pidfd says that it is still the
+/// What the kernel tells of a process.
+#[derive(Debug)]
+pub(crate) struct KernelView {
+    /// Its `/proc/PID/status`.
+    status: String,
+    niceness: i32,
+    /// Whether the kernel tells the same of each of its threads.
+    threads_alike: bool,
+}
+
+/// Lines of a status that must be those of every thread: ids, capabilities, and what binds it.
+const OF_EACH_THREAD: [&str; 11] = [
+    "Uid",
+    "Gid",
+    "Groups",
+    "CapInh",
+    "CapPrm",
+    "CapEff",
+    "CapBnd",
+    "CapAmb",
+    "NoNewPrivs",
+    "Seccomp",
+    "Seccomp_filters",
+];
+
+/// What binds a thread, in the kernel's words.
+fn bonds(status: &str) -> Vec<&str> {
+    let binds = |line: &&str| line.split_once(':').is_some_and(|(key, _)| OF_EACH_THREAD.contains(&key));
+    status.lines().filter(binds).collect()
+}
+
+/// Whether all threads of a process are bound as the one whose status this is.
+fn threads_alike(pid: u32, status: &str) -> std::io::Result<bool> {
+    if numbers(status, "Threads", 10).as_deref() == Some(&[1]) {
+        return Ok(true);
+    }
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        if bonds(&std::fs::read_to_string(thread?.path().join("status"))?) != bonds(status) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Asks the kernel about the process behind a pidfd. The number is used only while the pidfd says that it is still the
 /// same process.
-pub(crate) fn read_status(pid: u32, pidfd: &Polled<OwnedFd>) -> std::io::Result<String> {
+pub(crate) fn look_at(pid: u32, pidfd: &Polled<OwnedFd>) -> std::io::Result<KernelView> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let gone = std::io::ErrorKind::NotFound;
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(gone)?;
+    let niceness = getpriority_process(Some(number))?;
+    let threads_alike = threads_alike(pid, &status)?;
     // The number cannot have been used again if the process still lives now.
-    if lives(pidfd) { Ok(status) } else { Err(std::io::ErrorKind::NotFound.into()) }
+    if lives(pidfd) { Ok(KernelView { status, niceness, threads_alike }) } else { Err(gone.into()) }
 }
 
 #[cfg(test)]
 mod tests {
     use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
-    use super::{Status, numbers, read_status};
+    use super::{KernelView, Status, look_at, numbers};
     use crate::sys::watch::Polled;
 
     #[test]
-    fn a_pidfd_vouches_for_the_status_of_its_process() {
+    fn a_pidfd_vouches_for_what_the_kernel_tells_of_its_process() {
         let me = Polled(pidfd_open(getpid(), PidfdFlags::empty()).expect("opens"));
-        let status = read_status(std::process::id(), &me).expect("reads");
+        let KernelView { status, .. } = look_at(std::process::id(), &me).expect("reads");
         assert!(numbers(&status, "Threads", 10).expect("a number").first().expect("one") >= &1);
         assert_eq!(numbers(&status, "Uid", 10).expect("numbers").len(), 4);
         assert_eq!(numbers(&status, "Nothing", 10), None);
@@ -145,7 +202,7 @@ mod tests {
         let raw = rustix::process::Pid::from_child(&child);
         let gone = Polled(pidfd_open(raw, PidfdFlags::empty()).expect("opens"));
         child.wait().expect("ends");
-        assert!(read_status(pid, &gone).is_err(), "whoever has the number now");
+        assert!(look_at(pid, &gone).is_err(), "whoever has the number now");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! backtrace and a minidump out; a configuration and its JSON Schema in, whether they fit out; a native library in, what it says of
 //! itself out.
 //!
-//! It runs confined, in a process of its own for each module, crash and schema, without threads, files or executable memory. Its
-//! output stays as hostile as what it read: wasm workers are confined like native ones, and the rest are claims.
+//! It runs confined, in a process of its own for each module, crash and schema, without files or executable memory, and with no thread that was not there
+//! before it read a byte. Its output stays as hostile as what it read: wasm workers are confined like native ones, and the rest are claims.
 
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,7 @@ mod worker;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
+use std::thread::available_parallelism;
 
 use hotcell_engine::{EXCEPTIONS, FEATURES};
 use hotcell_protocol::{CompileFailure, CompileRequest, Description, FailureKind, Runtime};
@@ -51,9 +52,22 @@ fn engine() -> Result<&'static Engine, String> {
     made.as_ref().map_err(Clone::clone)
 }
 
+/// Stack of a thread, in bytes: what the first one has, for code that is nested as deep.
+const THREAD_STACK: usize = 8 << 20;
+
+/// Starts the threads that modules are compiled with, one for each processor and at most so many.
+///
+/// # Errors
+/// The kernel refused one, or they were started before.
+pub fn start_threads(most: usize) -> Result<(), String> {
+    let threads = available_parallelism().map_or(1, usize::from).min(most);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(THREAD_STACK);
+    pool.build_global().map_err(|error| format!("failed to start {threads} threads: {error}"))
+}
+
 /// Compiles a module or component, in binary or text form.
 ///
-/// Uses at most one thread; time and memory are bounded by the process that it runs in.
+/// Time and memory are bounded by the process that it runs in.
 ///
 /// # Errors
 /// What is wrong with the module, in words that are safe to print.

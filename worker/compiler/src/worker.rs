@@ -62,6 +62,10 @@ impl Runtime for Compiler {
     /// No plugin code at all, but the module is read: the host has seen the evidence by then.
     const LOAD_RUNS_CODE: bool = true;
 
+    fn assemble(threads: u32) -> Result<(), Failure> {
+        crate::start_threads(usize::try_from(threads).unwrap_or(usize::MAX)).map_err(load_failure)
+    }
+
     fn load(_: &Confined, started: &mut Started) -> Result<Compiler, Failure> {
         let artifact = started.artifact.take().ok_or_else(|| load_failure("the host sent no module"))?;
         let source =

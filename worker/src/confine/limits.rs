@@ -1,5 +1,6 @@
-//! Resource limits (setrlimit(2)) and the OOM score.
+//! Resource limits (setrlimit(2)), the OOM score, and the weight among other processes.
 
+use hotcell_protocol::launch::NICENESS;
 use hotcell_protocol::{Failure, Resource, Rlimit, Step};
 use rustix::process;
 
@@ -14,12 +15,28 @@ pub(super) fn apply(rlimits: &[Rlimit]) -> Result<(), Failure> {
         errno: error.raw_os_error().unwrap_or(0),
         detail: format!("failed to raise the OOM score: {error}"),
     })?;
-    for Rlimit { resource, value } in rlimits {
-        let limit = process::Rlimit { current: Some(*value), maximum: Some(*value) };
-        process::setrlimit(to_kernel(*resource), limit)
-            .map_err(failed(Step::Limits, format!("limit {resource:?} to {value}")))?;
-    }
-    Ok(())
+    rlimits.iter().filter(|limit| !is_last(limit)).try_for_each(set)
+}
+
+/// The limit of processes, which counts threads: after those that the plan allows were started.
+pub(super) fn apply_last(rlimits: &[Rlimit]) -> Result<(), Failure> {
+    rlimits.iter().filter(|limit| is_last(limit)).try_for_each(set)
+}
+
+fn is_last(limit: &Rlimit) -> bool {
+    limit.resource == Resource::NProc
+}
+
+fn set(Rlimit { resource, value }: &Rlimit) -> Result<(), Failure> {
+    let limit = process::Rlimit { current: Some(*value), maximum: Some(*value) };
+    process::setrlimit(to_kernel(*resource), limit)
+        .map_err(failed(Step::Limits, format!("limit {resource:?} to {value}")))
+}
+
+/// Lowers this process's weight below that of its host, for good: raising it takes CAP_SYS_NICE.
+pub(super) fn yield_to_others() -> Result<(), Failure> {
+    let raised = process::nice(NICENESS).map_err(failed(Step::Limits, "raise the niceness"));
+    raised.map(drop)
 }
 
 fn to_kernel(resource: Resource) -> process::Resource {

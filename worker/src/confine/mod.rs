@@ -41,7 +41,8 @@ impl Confined {
     }
 }
 
-/// Confines this process as its orders say.
+/// Confines this process as its orders say. `assemble` starts the threads that the plan allows: they inherit everything but
+/// the seccomp program, which is installed for all of them, and none can be started later.
 ///
 /// # Errors
 /// The step that the kernel refused, with its errno.
@@ -49,6 +50,7 @@ pub(crate) fn confine(
     started: &Started,
     setup: &Channel,
     generation: Generation,
+    assemble: impl FnOnce(u32) -> Result<(), Failure>,
 ) -> Result<Confined, Failure> {
     let orders = &started.start.orders;
     inspect::close_the_rest()?;
@@ -63,6 +65,9 @@ pub(crate) fn confine(
     let ruleset = landlock::prepare(&orders.landlock, &started.start.places)?;
     let dumpable = set_dumpable(orders.dumpable)?;
     landlock::enforce(ruleset)?;
+    limits::yield_to_others()?;
+    assemble(orders.limits.threads)?;
+    limits::apply_last(&orders.rlimits)?;
     seccomp::install(&orders.filters, setup, generation)?;
     Ok(Confined { statement: inspect::statement(dumpable, orders)? })
 }
