@@ -111,7 +111,7 @@ impl Actor {
     }
 
     /// Serves until the plugin is unloaded or the host shut down.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(&mut self) {
         let mut closing = self.common.closing.clone();
         let said = closing.said();
         tokio::pin!(said);
@@ -127,6 +127,11 @@ impl Actor {
                 () = &mut said => break,
             }
         }
+        Box::pin(self.end()).await;
+    }
+
+    /// Ends the worker, and every call with it.
+    async fn end(&mut self) {
         self.common.exchange.close();
         if let Some(worker) = self.worker.take() {
             worker.kill(ExitCause::KilledByHost("unloaded".to_owned()));
@@ -161,22 +166,22 @@ impl Actor {
         }
     }
 
-    /// Sees to everything that there is.
+    /// Sees to everything that there is. What is rare is boxed, which keeps the task of a plugin small that nobody calls.
     async fn turn(&mut self) {
         self.take_replies().await;
         if self.common.exchange.is_troubled(self.seat) {
-            self.part().await;
+            Box::pin(self.part()).await;
         }
         if let Some(succession) = self.successor.take() {
-            self.succeed(*succession).await;
+            Box::pin(self.succeed(*succession)).await;
         }
         while self.common.exchange.wants_worker(self.seat) || self.is_eager() {
             match self.is_command() {
-                true => self.begin_command().await,
-                false => self.begin_library().await,
+                true => Box::pin(self.begin_command()).await,
+                false => Box::pin(self.begin_library()).await,
             }
             if self.common.exchange.is_troubled(self.seat) {
-                self.part().await;
+                Box::pin(self.part()).await;
             }
         }
     }

@@ -139,7 +139,9 @@ impl Plugin {
             actors.push(actor);
         }
         tokio::spawn(clock::run(Arc::clone(&common.exchange), common.closing.clone()));
-        actors.into_iter().for_each(|actor| _ = tokio::spawn(actor.run()));
+        for mut actor in actors {
+            tokio::spawn(async move { actor.run().await });
+        }
         let inner = Arc::new(inner);
         common.shared.loaded.add(&inner);
         tokio::spawn(Steward::new(common, successors)?.run(ordered));
@@ -213,7 +215,7 @@ impl Plugin {
         let places = Arc::clone(&self.inner.places);
         blocking(move || {
             let key = receipt::key(places.state())?;
-            sights.iter().map(|sight| Receipt::make(&prepared, sight, &key)).collect()
+            sights.iter().map(|sight| Receipt::of_living(&prepared.blueprint, sight, &key)).collect()
         })
         .await
     }

@@ -87,7 +87,8 @@ impl Steward {
         Ok(Steward { common, seats, _alive: alive })
     }
 
-    /// Serves until the plugin is unloaded or the host shut down.
+    /// Serves until the plugin is unloaded or the host shut down. Whatever there is to do is boxed, which keeps the task small while
+    /// there is nothing.
     pub(super) async fn run(self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let mut closing = self.common.closing.clone();
         let said = closing.said();
@@ -99,18 +100,18 @@ impl Steward {
             let turn = async {
                 tokio::select! {
                     biased;
-                    order = orders.recv() => self.serve(order?).await,
-                    () = due(self.common.custody.until()) => self.end_probation().await,
-                    () = self.errs_too_often() => self.end_for_errors().await,
+                    order = orders.recv() => Box::pin(self.serve(order?)).await,
+                    () = due(self.common.custody.until()) => Box::pin(self.end_probation()).await,
+                    () = self.errs_too_often() => Box::pin(self.end_for_errors()).await,
                     () = self.checkpoint_is_due(kept) => {
-                        if let Err(error) = self.checkpoint().await {
+                        if let Err(error) = Box::pin(self.checkpoint()).await {
                             self.common.tell(EventKind::CheckpointFailed { reason: error.to_string() });
                         }
                         kept = Moment::now(&self.common);
                     }
-                    () = self.idleness(&mut called) => self.rest().await,
+                    () = self.idleness(&mut called) => Box::pin(self.rest()).await,
                     () = self.health_is_due(asked) => {
-                        self.check_health().await;
+                        Box::pin(self.check_health()).await;
                         asked = Instant::now();
                     }
                 }
@@ -123,7 +124,7 @@ impl Steward {
             }
         }
         if let Some(Probation { parked, .. }) = self.common.custody.take() {
-            bury(parked, "unloaded").await;
+            Box::pin(bury(parked, "unloaded")).await;
         }
     }
 
