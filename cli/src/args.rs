@@ -256,7 +256,7 @@ pub(crate) enum CrashesAction {
         #[arg(long)]
         json: bool,
     },
-    /// Copy a report into a new folder: report.json, report.txt, and minidump.dmp for lldb or minidump-stackwalk
+    /// Copy a report into a new folder: report.json, report.txt, receipt.json, and minidump.dmp for lldb or minidump-stackwalk
     Export {
         /// The report's id, or `latest`
         id: String,

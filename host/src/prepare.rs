@@ -16,6 +16,7 @@ use crate::identity::Identity;
 use crate::package::artifact::{Sealed, Sha};
 use crate::package::{BareUse, Fingerprint, Package, find_profile};
 use crate::programs::Programs;
+use crate::receipt::Origin;
 use crate::spares::Spares;
 use crate::violation::Adviser;
 use crate::worker::Blueprint;
@@ -89,7 +90,6 @@ pub(crate) struct Prepared {
     pub(crate) blueprint: Arc<Blueprint>,
     pub(crate) programs: Programs,
     pub(crate) spares: Spares,
-    pub(crate) profile_text: String,
     /// Of the package's artifact.
     pub(crate) digest: Sha,
     manifest_digest: Sha,
@@ -140,7 +140,6 @@ pub(crate) async fn prepare(
     }
     let identity = identity(shared, &manifest, &plan).await?;
     let profile = find_profile(manifest.profile().as_str(), &shared.gate.profiles)?;
-    let profile_text = profile.text().to_owned();
     let adviser = |runtime| Adviser::new(profile.clone(), runtime, &manifest);
     let (plan, copies) = match plan.programs {
         None => (plan, Vec::new()),
@@ -154,6 +153,7 @@ pub(crate) async fn prepare(
         check_config(shared, &manifest, config).await?;
     }
     let blueprint = Arc::new(Blueprint {
+        origin: Some(Origin::new(&plan, &profile, digest)),
         plugin: manifest.id().as_str().to_owned(),
         subject: subject(&manifest),
         version: manifest.version().to_string(),
@@ -184,7 +184,6 @@ pub(crate) async fn prepare(
         blueprint,
         programs,
         spares,
-        profile_text,
         digest,
         manifest_digest,
     })

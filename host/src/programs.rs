@@ -121,6 +121,7 @@ impl Programs {
                 plugin: plugin.plugin.clone(),
                 subject: format!("program {program} of {}", plugin.plugin),
                 version: plugin.version.clone(),
+                origin: None,
                 image: Image::Native,
                 orders: programs.orders.clone(),
                 cgroups: programs.cgroups.clone(),

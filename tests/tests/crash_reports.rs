@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
-use hotcell::{CrashReport, EventKind, Events, ExitCause, Plugin};
+use hotcell::{CrashReport, EventKind, Events, ExitCause, Plugin, Receipt};
 use hotcell_tests::command::{command, run};
 use tokio::time::timeout;
 
@@ -183,6 +183,15 @@ async fn reports_are_for_their_user_alone_and_the_command_shows_them() {
     assert_eq!((mode(&folder), mode(&folder.join("report.json"))), (0o700, 0o600));
     let dump = std::fs::read(folder.join("minidump.dmp")).expect("there is one");
     assert_eq!(&dump[..4], b"MDMP");
+    let receipt = std::fs::read_to_string(folder.join("receipt.json")).expect("there is one");
+    let key = setup.host.receipt_key().await.expect("the host has one");
+    let receipt = Receipt::verify(&receipt, &key).expect("this host signed it");
+    let receipt: serde_json::Value = serde_json::from_str(receipt.body()).expect("is JSON");
+    assert_eq!(receipt["plugin"], report.plugin);
+    assert_eq!(receipt["generation"], report.generation);
+    assert_eq!(receipt["digests"]["loaded"], report.artifact);
+    assert_eq!(receipt["evidence"]["seccomp_mode"], 2);
+    assert!(receipt["in_force"].is_null(), "nobody is there to be asked");
 
     let say = |more: &[&str]| run(command(&setup.folders).arg("crashes").args(more));
     let ask = |more: &[&str]| {

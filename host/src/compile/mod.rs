@@ -153,6 +153,7 @@ impl Compilers {
             plugin: crate::identity::COMPILER.to_owned(),
             subject: subject.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            origin: None,
             image: Image::Compiler,
             orders: compiler_plan(&self.platform)?.orders,
             cgroups: Vec::new(),

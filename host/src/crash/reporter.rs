@@ -5,16 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hotcell_package::hex;
+use hotcell_protocol::Evidence;
 use hotcell_protocol::launch::build_id;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::report::{CrashReport, FORMAT};
-use super::store::Crashes;
+use super::store::{Beside, Crashes};
 use super::{Remains, backtrace};
 use crate::compile::blocking;
 use crate::event::EventKind;
 use crate::host::Shared;
+use crate::receipt::{self, Receipt};
 
 /// Ends that wait for their report.
 const WAITING: usize = 64;
@@ -130,15 +132,23 @@ async fn report(shared: &Arc<Shared>, remains: Remains, unreported: u64) {
         calls: calls.list(),
         log: lines.into(),
         violations,
-        confinement: evidence.map(Arc::unwrap_or_clone),
+        confinement: evidence.as_deref().cloned(),
         backtrace,
         no_backtrace,
         unreported,
     };
     report.identify();
     let title = report.title.clone();
-    let crashes = Crashes::new(shared.surroundings.places.state());
-    match blocking(move || crashes.write(report, minidump)).await {
+    let places = Arc::clone(&shared.surroundings.places);
+    let write = move || {
+        let sign = |evidence: Arc<Evidence>| {
+            let key = receipt::key(places.state())?;
+            Receipt::of_ended(&blueprint, (generation, &evidence), &key)
+        };
+        let receipt = evidence.map(sign).transpose()?;
+        Crashes::new(places.state()).write(report, &Beside { minidump, receipt })
+    };
+    match blocking(write).await {
         Ok(id) => {
             tracing::info!(target: "hotcell::crash", %plugin, generation, %id, "{title}");
             shared.surroundings.events.send(&plugin, generation, EventKind::CrashReported { id, title });

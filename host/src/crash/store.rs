@@ -10,6 +10,7 @@ use super::report::{CrashGroup, CrashReport, FORMAT};
 use crate::class::Class;
 use crate::error::Error;
 use crate::places::passage;
+use crate::receipt::Receipt;
 
 /// Reports that are kept of one plugin: the newest.
 const KEPT: usize = 32;
@@ -20,6 +21,14 @@ const REPORT_MAX: u64 = 1 << 20;
 const REPORT: &str = "report.json";
 const TEXT: &str = "report.txt";
 const MINIDUMP: &str = "minidump.dmp";
+const RECEIPT: &str = "receipt.json";
+
+/// What lies beside a report, where there is any.
+#[derive(Debug)]
+pub(super) struct Beside {
+    pub(super) minidump: Option<Vec<u8>>,
+    pub(super) receipt: Option<Receipt>,
+}
 
 /// The crash reports in a host's state folder.
 #[derive(Clone, Debug)]
@@ -65,7 +74,7 @@ impl Crashes {
         })
     }
 
-    /// The folder of a report: `report.json`, `report.txt`, and `minidump.dmp` where there is one.
+    /// The folder of a report: `report.json`, `report.txt`, `receipt.json`, and `minidump.dmp` where there is one.
     pub fn folder(&self, report: &CrashReport) -> PathBuf {
         self.folder.join(&report.id)
     }
@@ -96,7 +105,7 @@ impl Crashes {
     }
 
     /// Writes a report, whole or not at all, and removes the oldest ones. Returns its id. Blocks.
-    pub(super) fn write(&self, mut report: CrashReport, minidump: Option<Vec<u8>>) -> Result<String, Error> {
+    pub(super) fn write(&self, mut report: CrashReport, beside: &Beside) -> Result<String, Error> {
         passage(self.folder.parent().unwrap_or(&self.folder))?;
         let folder = self.folder.join(&report.plugin);
         DirBuilder::new()
@@ -107,13 +116,13 @@ impl Crashes {
         let when = free_name(&folder, &report);
         report.id = format!("{}/{when}", report.plugin);
         let new = folder.join(format!(".{when}"));
-        self.fill(&new, &report, minidump).map_err(|source| self.failed(source))?;
+        self.fill(&new, &report, beside).map_err(|source| self.failed(source))?;
         std::fs::rename(&new, folder.join(&when)).map_err(|source| self.failed(source))?;
         prune(&folder).map_err(|source| self.failed(source))?;
         Ok(report.id)
     }
 
-    fn fill(&self, folder: &Path, report: &CrashReport, minidump: Option<Vec<u8>>) -> std::io::Result<()> {
+    fn fill(&self, folder: &Path, report: &CrashReport, beside: &Beside) -> std::io::Result<()> {
         DirBuilder::new().mode(0o700).create(folder)?;
         let write = |name: &str, bytes: &[u8]| {
             let mut options = OpenOptions::new();
@@ -121,7 +130,10 @@ impl Crashes {
         };
         write(REPORT, serde_json::to_string_pretty(report)?.as_bytes())?;
         write(TEXT, report.to_string().as_bytes())?;
-        minidump.map_or(Ok(()), |minidump| write(MINIDUMP, &minidump))
+        if let Some(receipt) = &beside.receipt {
+            write(RECEIPT, format!("{receipt}\n").as_bytes())?;
+        }
+        beside.minidump.as_ref().map_or(Ok(()), |minidump| write(MINIDUMP, minidump))
     }
 
     /// Where a report of this id is, if it can be one.

@@ -10,16 +10,17 @@ use std::path::Path;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use hotcell_package::{hex, unhex};
-use hotcell_policy::render;
+use hotcell_policy::{Plan, Profile, render};
+use hotcell_protocol::Evidence;
 use hotcell_protocol::launch::build_id;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
-use crate::prepare::Prepared;
+use crate::package::artifact::Sha;
 use crate::secret;
-use crate::worker::Sight;
+use crate::worker::{Blueprint, Sight};
 use kernel::InForce;
 
 /// What is signed begins with this, so that no other signature of the key is one of a receipt.
@@ -72,14 +73,32 @@ struct Body<'r> {
     build: String,
     kernel: String,
     plugin: &'r str,
-    version: String,
-    profile: String,
+    version: &'r str,
+    profile: &'r str,
     generation: u32,
     digests: Digests,
     /// What the host verified before anything of the plugin was loaded.
-    evidence: &'r hotcell_protocol::Evidence,
-    /// What the kernel says now.
-    in_force: InForce,
+    evidence: &'r Evidence,
+    /// What the kernel says now; nothing of a worker that has ended.
+    in_force: Option<InForce>,
+}
+
+/// What the workers of a plugin are started from.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    profile: String,
+    plan: Sha,
+    profile_text: Sha,
+    artifact: Sha,
+}
+
+impl Origin {
+    /// Of a version of a plugin; the digest is that of its package's artifact.
+    pub(crate) fn new(plan: &Plan, profile: &Profile, artifact: Sha) -> Origin {
+        let sha = |text: &str| Sha256::digest(text).into();
+        let profile_text = sha(profile.text());
+        Origin { profile: profile.name().to_owned(), plan: sha(&render(plan)), profile_text, artifact }
+    }
 }
 
 /// SHA-256, as hexadecimal digits.
@@ -97,29 +116,49 @@ struct Digests {
 
 impl Receipt {
     /// Reads a worker back from the kernel and signs what it says. Blocks.
-    pub(crate) fn make(prepared: &Prepared, sight: &Sight, key: &SigningKey) -> Result<Receipt, Error> {
-        let pid = sight.evidence.pid;
-        let failed = |source| Error::io("read a worker back", source);
-        let in_force = kernel::read(pid, sight.pidfd.get_ref()).map_err(failed)?;
-        let blueprint = &prepared.blueprint;
+    pub(crate) fn of_living(
+        blueprint: &Blueprint,
+        sight: &Sight,
+        key: &SigningKey,
+    ) -> Result<Receipt, Error> {
+        let in_force = kernel::read(sight.evidence.pid, sight.pidfd.get_ref()).map_err(failed)?;
+        Receipt::make(blueprint, (sight.generation, &sight.evidence), Some(in_force), key)
+    }
+
+    /// Signs what was seen of a worker before it ended. Blocks.
+    pub(crate) fn of_ended(
+        blueprint: &Blueprint,
+        worker: (u32, &Evidence),
+        key: &SigningKey,
+    ) -> Result<Receipt, Error> {
+        Receipt::make(blueprint, worker, None, key)
+    }
+
+    fn make(
+        blueprint: &Blueprint,
+        (generation, evidence): (u32, &Evidence),
+        in_force: Option<InForce>,
+        key: &SigningKey,
+    ) -> Result<Receipt, Error> {
+        let origin =
+            blueprint.origin.as_ref().ok_or_else(|| failed(std::io::ErrorKind::Unsupported.into()))?;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let sha = |bytes: &[u8]| hex(&Sha256::digest(bytes));
         let body = Body {
             receipt: 1,
             time: now.as_secs(),
             build: build_id(),
             kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease").map_err(failed)?.trim().to_owned(),
             plugin: &blueprint.plugin,
-            version: prepared.manifest.version().to_string(),
-            profile: prepared.manifest.profile().to_string(),
-            generation: sight.generation,
+            version: &blueprint.version,
+            profile: &origin.profile,
+            generation,
             digests: Digests {
-                plan: sha(render(&prepared.plan).as_bytes()),
-                profile: sha(prepared.profile_text.as_bytes()),
-                artifact: hex(&prepared.digest),
+                plan: hex(&origin.plan),
+                profile: hex(&origin.profile_text),
+                artifact: hex(&origin.artifact),
                 loaded: hex(&blueprint.artifact.digest),
             },
-            evidence: &sight.evidence,
+            evidence,
             in_force,
         };
         let unwritten = |error: serde_json::Error| failed(error.into());
@@ -172,6 +211,10 @@ impl fmt::Display for Receipt {
         let (body, key, signature) = (self.body(), self.key(), hex(&self.signature.to_bytes()));
         write!(f, "{{\"receipt\":{body},\"key\":\"{key}\",\"signature\":\"{signature}\"}}")
     }
+}
+
+fn failed(source: std::io::Error) -> Error {
+    Error::io("read a worker back", source)
 }
 
 fn signed(body: &RawValue) -> Vec<u8> {

@@ -40,6 +40,7 @@ use crate::network::Slot;
 use crate::package::artifact::Sealed;
 use crate::places::{Places, Scratch};
 use crate::programs::{Children, Household};
+use crate::receipt::Origin;
 use crate::reentry::Chain;
 use crate::stdio::{Pumps, Streams, open, silence};
 use crate::sys::pidfd::lives;
@@ -73,6 +74,8 @@ pub(crate) struct Blueprint {
     pub(crate) subject: String,
     /// Of the plugin.
     pub(crate) version: String,
+    /// `None` for the compiler and for programs, of which there are no receipts.
+    pub(crate) origin: Option<Origin>,
     pub(crate) image: Image,
     pub(crate) orders: Orders,
     pub(crate) cgroups: Vec<CgroupLimit>,
