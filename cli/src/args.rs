@@ -281,7 +281,7 @@ fn variable(text: &str) -> Result<(String, String), String> {
 }
 
 /// Reads `500ms`, `10s`, `5m`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u64 =

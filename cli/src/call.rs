@@ -68,7 +68,7 @@ async fn perform(
     arguments: &Call,
     violations: &mut Vec<Violation>,
 ) -> Result<Vec<u8>, Failure> {
-    let input = read_input(arguments)?;
+    let input = read_input(arguments.input.as_deref(), arguments.raw)?;
     let host = host::build(global).await?;
     let mut events = host.events();
     let needed = arguments.with.iter().map(|path| (path.clone(), host::load_options(global)));
@@ -91,8 +91,8 @@ async fn perform(
 }
 
 /// The input's bytes; JSON is checked before anything starts.
-fn read_input(arguments: &Call) -> Result<Vec<u8>, Outcome> {
-    let bytes = match arguments.input.as_deref() {
+pub(crate) fn read_input(input: Option<&str>, raw: bool) -> Result<Vec<u8>, Outcome> {
+    let bytes = match input {
         None => return Ok(Vec::new()),
         Some("-") => {
             let mut bytes = Vec::new();
@@ -106,7 +106,7 @@ fn read_input(arguments: &Call) -> Result<Vec<u8>, Outcome> {
             None => text.as_bytes().to_vec(),
         },
     };
-    if !arguments.raw {
+    if !raw {
         serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).map_err(|error| {
             Outcome::invalid(format!("the input is not JSON: {error}; use --raw to pass bytes as they are"))
         })?;

@@ -71,8 +71,8 @@ pub use package::{
 };
 pub use platform::platform;
 pub use plugin::{
-    CheckpointError, CommandRequest, ConfigureError, IncompatibleState, Plugin, ReloadError, ReloadOptions,
-    Reloaded, Request, StateMove, Status, Watching,
+    CheckpointError, CommandRequest, ConfigureError, IncompatibleState, Plugin, ProfileOptions,
+    ProfiledStack, ReloadError, ReloadOptions, Reloaded, Request, StackProfile, StateMove, Status, Watching,
 };
 pub use prepare::{LoadOptions, Waiting, plan};
 pub use receipt::{Receipt, ReceiptError};

@@ -67,6 +67,12 @@ pub const REGISTERS: [&str; 34] = [
 /// this crate's codec.
 pub const ANALYZE: &str = "analyze";
 
+/// Another export, for what was seen of a worker that lives: a [`ProfileRequest`] in, a [`Profile`] out.
+pub const PROFILE: &str = "profile";
+
+/// The file of a profile's samples, among those of a [`ProfileRequest`].
+pub const SAMPLES: &str = "samples";
+
 /// The plugin, among [`Module`]s.
 pub const PLUGIN: &str = "plugin";
 
@@ -138,6 +144,27 @@ impl Notes {
         })
     }
 
+    /// Appends registers and stack to a file of [`SAMPLES`].
+    pub fn append_sample(&self, file: &mut Vec<u8>) {
+        let words = [self.stack.len() as u64, self.stack_address];
+        let registers =
+            (0..REGISTERS.len()).map(|index| self.registers.get(index).copied().unwrap_or_default());
+        words.into_iter().chain(registers).for_each(|word| file.extend(word.to_ne_bytes()));
+        file.extend_from_slice(&self.stack);
+    }
+
+    /// Takes one sample off the beginning of such a file. `None` at its end, and where it is none.
+    pub fn take_sample(file: &mut &[u8]) -> Option<Notes> {
+        let head = (REGISTERS.len() + 2) * size_of::<u64>();
+        let number = |index| word(file, index);
+        let len = usize::try_from(number(0)?).ok()?;
+        let stack_address = number(1)?;
+        let registers = (2..REGISTERS.len() + 2).map(number).collect::<Option<_>>()?;
+        let stack = file.get(head..)?.get(..len)?.to_vec();
+        *file = file.get(head + len..)?;
+        Some(Notes { registers, stack_address, stack, ..Notes::default() })
+    }
+
     /// The value of a register by its name in [`REGISTERS`].
     pub fn register(&self, name: &str) -> u64 {
         let index = REGISTERS.iter().position(|register| *register == name);
@@ -165,6 +192,15 @@ pub struct AnalyzeRequest {
     pub files: Vec<(String, u64)>,
 }
 
+/// What the confined process is asked about a worker that lives; the files as in an [`AnalyzeRequest`], and [`SAMPLES`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileRequest {
+    /// What the kernel says is mapped, without build ids.
+    pub modules: Vec<Module>,
+    /// Name and length of each file.
+    pub files: Vec<(String, u64)>,
+}
+
 /// What it made of the crash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Analysis {
@@ -182,6 +218,17 @@ pub struct Analysis {
     pub modules: Vec<Module>,
     /// A minidump (the format of Breakpad and Crashpad), for lldb and minidump-stackwalk.
     pub minidump: Vec<u8>,
+}
+
+/// Where a worker was, each time that it was looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Each function once, demangled, or its module and address.
+    pub functions: Vec<String>,
+    /// Stacks of functions, from the outermost of the plugin, and how often each was seen. An empty one: nothing of the plugin ran.
+    pub stacks: Vec<(Vec<u32>, u64)>,
+    /// How many samples had stacks for which there was no room.
+    pub left_out: u64,
 }
 
 /// One frame of a backtrace.
@@ -227,6 +274,27 @@ mod tests {
         let notes = Notes::read(&bytes).expect("notes");
         assert_eq!((notes.signal, notes.stack.as_slice(), notes.modules), (11, &b"abc"[..], modules));
         assert_eq!(notes.registers.last(), Some(&7));
+    }
+
+    #[test]
+    fn samples_are_taken_as_they_were_appended() {
+        let sample = |value: u64| Notes {
+            registers: vec![value; REGISTERS.len()],
+            stack_address: value,
+            stack: vec![7; usize::try_from(value).expect("small")],
+            ..Notes::default()
+        };
+        let mut file = Vec::new();
+        [3, 0, 5].map(|value| sample(value).append_sample(&mut file));
+        let mut rest = file.as_slice();
+        let taken: Vec<_> = std::iter::from_fn(|| Notes::take_sample(&mut rest)).collect();
+        assert_eq!(taken, [3, 0, 5].map(sample));
+        for len in 0..file.len() {
+            let mut rest = &file[..len];
+            assert!(std::iter::from_fn(|| Notes::take_sample(&mut rest)).count() < 3, "{len}");
+        }
+        file[..8].fill(0xff);
+        assert_eq!(Notes::take_sample(&mut file.as_slice()), None, "a length that lies");
     }
 
     #[test]

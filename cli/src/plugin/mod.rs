@@ -6,8 +6,10 @@ mod contract;
 mod create;
 mod dev;
 mod docs;
+mod flame;
 mod inspect;
 mod installed;
+mod profile;
 mod project;
 mod ship;
 mod template;
@@ -38,6 +40,9 @@ enum Action {
     /// Build and reload whenever a source changes, and show what the plugin does and what it may not
     #[command(after_help = dev::DEV)]
     Dev(dev::Dev),
+    /// Call an export again and again, and say in which functions the plugin spends its time
+    #[command(after_help = profile::PROFILE)]
+    Profile(profile::Profile),
     /// Print the reference of a plugin, from its manifest: exports, permissions, configuration
     Docs(docs::Docs),
     /// Make an .lbplugin file of a folder with a manifest, signed with your key
@@ -73,6 +78,9 @@ pub(crate) fn plugin(global: &Global, Plugin { action }: Plugin) -> ExitCode {
         }
         Action::Test(arguments) => return crate::with_runtime(test::test(global, &arguments)),
         Action::Audit(arguments) => return crate::with_runtime(audit::audit(global, arguments)),
+        Action::Profile(arguments) => {
+            return crate::with_runtime(async { finish(profile::profile(global, &arguments).await) });
+        }
         Action::Dev(arguments) => return crate::with_runtime(dev::dev(global, &arguments)),
         Action::Create(arguments) => create::create(&arguments),
         Action::Docs(arguments) => docs::docs(global, &arguments),

@@ -9,8 +9,7 @@ use std::time::Duration;
 use hotcell_package::hex;
 use hotcell_protocol::codec;
 use hotcell_protocol::crash::{ANALYZE, Analysis, AnalyzeRequest, Module, PLUGIN, PROGRAM, layout};
-use hotcell_protocol::ring::NotesArea;
-use hotcell_protocol::{Launch, Runtime};
+use hotcell_protocol::{Launch, Orders, Runtime};
 
 use super::Remains;
 use super::report::{CrashBacktrace, CrashFrame, CrashModule};
@@ -51,13 +50,16 @@ pub(super) async fn read(
     let Some(notes) = &remains.notes else { return Ok(None) };
     let (notes, orders) = (notes.clone(), &remains.blueprint.orders);
     let plugin = remains.blueprint.artifact.descriptor()?;
-    let program = shared.compilers.programs.join(match (orders.runtime, orders.launch) {
-        (Runtime::Native, Launch::Exec) => "hotcell-worker",
-        _ => "hotcell-launcher",
-    });
-    let Some(Gathered { files, input }) = blocking(move || gather(notes, plugin, &program)).await? else {
-        return Ok(None);
+    let program = program(shared, orders);
+    let gather = move || {
+        let bytes = notes.read();
+        // The worker has ended, and its memory is not needed for what takes longer.
+        drop(notes);
+        let is_empty =
+            bytes.first_chunk().is_none_or(|progress| u64::from_ne_bytes(*progress) == layout::EMPTY);
+        if is_empty { Ok(None) } else { ask_of(bytes, plugin, &program).map(Some) }
     };
+    let Some((files, input)) = blocking(gather).await? else { return Ok(None) };
     let subject = format!("the crash of {}", remains.blueprint.plugin);
     let question = Question { export: ANALYZE, input, time: TIME };
     let answer: Result<Analysis, String> =
@@ -70,33 +72,36 @@ pub(super) async fn read(
     Ok(Some(tell(analysis)))
 }
 
-/// What the confined process gets.
-struct Gathered {
-    /// The files that were mapped, one after the other.
-    files: Arc<Sealed>,
-    /// The encoded request.
-    input: Vec<u8>,
+/// The program of a plugin's workers.
+pub(crate) fn program(shared: &Shared, orders: &Orders) -> PathBuf {
+    shared.compilers.programs.join(match (orders.runtime, orders.launch) {
+        (Runtime::Native, Launch::Exec) => "hotcell-worker",
+        _ => "hotcell-launcher",
+    })
 }
 
-/// `None` where no signal was noted.
-fn gather(notes: NotesArea, plugin: OwnedFd, program: &Path) -> Result<Option<Gathered>, Error> {
-    let bytes = notes.read();
-    // The worker has ended, and its memory is not needed for what takes longer.
-    drop(notes);
-    if bytes.first_chunk().is_none_or(|progress| u64::from_ne_bytes(*progress) == layout::EMPTY) {
-        return Ok(None);
-    }
+/// The files that the confined process gets, and the encoded request. Blocks.
+fn ask_of(notes: Vec<u8>, plugin: OwnedFd, program: &Path) -> Result<(Arc<Sealed>, Vec<u8>), Error> {
+    let (sealed, files) = gather(plugin, program, None)?;
+    let failed = |error| Error::io("pass on the notes of a crash", std::io::Error::other(error));
+    let input = codec::encode(&AnalyzeRequest { notes, files }).map_err(failed)?;
+    Ok((Arc::new(sealed), input))
+}
+
+/// Copies what a worker has mapped, and another file, one after the other; returns the length of each. Blocks.
+pub(crate) fn gather(
+    plugin: OwnedFd,
+    program: &Path,
+    more: Option<(String, File)>,
+) -> Result<(Sealed, Vec<(String, u64)>), Error> {
     let own = PathBuf::from(format!("/proc/self/fd/{}", plugin.as_fd().as_raw_fd()));
     let mut wanted = vec![(PLUGIN.to_owned(), own), (PROGRAM.to_owned(), program.to_owned())];
     if let Some(folder) = library_folder() {
         wanted.extend(LIBRARIES.iter().map(|name| ((*name).to_owned(), folder.join(name))));
     }
     let opened = wanted.into_iter().map(|(name, path)| (name, File::open(path)));
-    let (sealed, files) = Sealed::gather(opened, FILE_MAX)?;
-    let request = AnalyzeRequest { notes: bytes, files };
-    let failed = |error| Error::io("pass on the notes of a crash", std::io::Error::other(error));
-    let input = codec::encode(&request).map_err(failed)?;
-    Ok(Some(Gathered { files: Arc::new(sealed), input }))
+    let more = more.map(|(name, file)| (name, Ok(file)));
+    Sealed::gather(opened.chain(more), FILE_MAX)
 }
 
 /// Where this process has its C library from, which workers have, too.

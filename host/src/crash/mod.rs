@@ -3,7 +3,7 @@
 //! The worker's notes are hostile, and so is its plugin's file. The host looks into neither: a confined process reads them
 //! and says what it found, and what it says is escaped and bounded before it is written.
 
-mod backtrace;
+pub(crate) mod backtrace;
 mod report;
 mod reporter;
 mod store;

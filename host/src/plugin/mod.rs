@@ -12,6 +12,7 @@ mod launch;
 mod memory;
 mod peers;
 mod probation;
+mod profile;
 mod reload;
 mod rest;
 mod restarts;
@@ -22,7 +23,7 @@ mod wait;
 mod watching;
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use hotcell_policy::Plan;
@@ -47,6 +48,7 @@ pub use call::{CommandRequest, Request};
 use exchange::Exchange;
 use memory::Memory;
 pub(crate) use peers::{Loaded, PLUGIN_CALL, Peers};
+pub use profile::{ProfileOptions, ProfiledStack, StackProfile};
 pub use reload::{
     CheckpointError, ConfigureError, IncompatibleState, ReloadError, ReloadOptions, Reloaded, StateMove,
 };
@@ -84,6 +86,8 @@ struct Inner {
     evidence: watch::Receiver<Option<Evidence>>,
     places: Arc<Places>,
     gate: Arc<Gate>,
+    /// A handle does not keep its host alive.
+    shared: Weak<Shared>,
     /// Where its manifest asks for reloads.
     watching: OnceLock<Watching>,
 }
@@ -315,6 +319,7 @@ impl Common {
             closing,
             closed: self.closing.clone(),
             gate: Arc::clone(&self.shared.gate),
+            shared: Arc::downgrade(&self.shared),
             evidence,
             places: Arc::clone(&self.shared.surroundings.places),
             watching: OnceLock::new(),

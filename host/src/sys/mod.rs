@@ -1,4 +1,4 @@
-//! The only unsafe code of the host: raw clone(2), the ioctls of seccomp listeners and pidfds, and kernel probes.
+//! The only unsafe code of the host: raw clone(2), ptrace(2), the ioctls of seccomp listeners and pidfds, and kernel probes.
 //!
 //! Each function is one system call with checked types around it; what to do with the result is decided elsewhere.
 
@@ -12,6 +12,7 @@ pub(crate) mod clone;
 pub(crate) mod notify;
 pub(crate) mod pidfd;
 pub(crate) mod probe;
+pub(crate) mod trace;
 pub(crate) mod watch;
 
 use rustix::io::Errno;

@@ -151,7 +151,6 @@ pub(crate) struct Worker {
     evidence: Option<Arc<Evidence>>,
     /// A connection on its way to it.
     slot: Slot,
-    /// Where a native worker notes its crash.
     /// Where it notes its end.
     notes: Option<NotesArea>,
 }

@@ -1,12 +1,13 @@
-//! The compiler as a worker: four exports, of which it serves one, once.
+//! The compiler as a worker: five exports, of which it serves one, once.
 
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 
-use hotcell_protocol::crash::{self, AnalyzeRequest};
+use hotcell_protocol::crash;
 use hotcell_protocol::{CompileFailure, CompileRequest, Failure, FailureKind, ReplyStatus, codec, compile};
 use hotcell_worker::{Confined, Input, Link, Reply, Runtime, Started, load_failure};
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::failure::{bounded, failure};
 
@@ -49,11 +50,15 @@ impl Compiler {
         codec::encode(&facts).map_err(|error| error.to_string())
     }
 
-    fn analyze(&mut self, input: &[u8]) -> Result<Vec<u8>, String> {
-        let request: AnalyzeRequest =
+    fn analyze<R: DeserializeOwned, T: Serialize>(
+        &mut self,
+        input: &[u8],
+        analyze: impl FnOnce(&[u8], &R) -> Result<T, String>,
+    ) -> Result<Vec<u8>, String> {
+        let request: R =
             codec::decode(input).map_err(|error| format!("the request is malformed: {error}"))?;
         let files = self.source.take().ok_or(USED_UP)?;
-        let analysis = crate::crash::analyze(&files, &request)?;
+        let analysis = analyze(&files, &request)?;
         codec::encode(&analysis).map_err(|error| format!("failed to describe it: {error}"))
     }
 }
@@ -79,26 +84,21 @@ impl Runtime for Compiler {
 
     fn call(&mut self, export: &str, input: &Input, _: &mut Link) -> Reply {
         match export {
-            compile::COMPILE => match self.compile(input) {
-                Ok(payload) => Reply::bytes(ReplyStatus::Ok, payload),
-                Err(failure) => {
-                    Reply::bytes(ReplyStatus::PluginError, codec::encode(&failure).unwrap_or_default())
-                }
-            },
-            crash::ANALYZE => match self.analyze(input) {
-                Ok(payload) => Reply::bytes(ReplyStatus::Ok, payload),
-                Err(why) => Reply::bytes(ReplyStatus::PluginError, codec::encode(&why).unwrap_or_default()),
-            },
-            compile::VALIDATE => match self.validate(input) {
-                Ok(payload) => Reply::bytes(ReplyStatus::Ok, payload),
-                Err(why) => Reply::bytes(ReplyStatus::PluginError, codec::encode(&why).unwrap_or_default()),
-            },
-            compile::EXAMINE => match self.examine() {
-                Ok(payload) => Reply::bytes(ReplyStatus::Ok, payload),
-                Err(why) => Reply::bytes(ReplyStatus::PluginError, codec::encode(&why).unwrap_or_default()),
-            },
+            compile::COMPILE => reply(self.compile(input)),
+            crash::ANALYZE => reply(self.analyze(input, crate::crash::analyze)),
+            crash::PROFILE => reply(self.analyze(input, crate::crash::profile)),
+            compile::VALIDATE => reply(self.validate(input)),
+            compile::EXAMINE => reply(self.examine()),
             _ => Reply::text(ReplyStatus::NoSuchExport, "the compiler has no such export"),
         }
+    }
+}
+
+/// An answer, or why there is none.
+fn reply<E: Serialize>(answer: Result<Vec<u8>, E>) -> Reply {
+    match answer {
+        Ok(payload) => Reply::bytes(ReplyStatus::Ok, payload),
+        Err(why) => Reply::bytes(ReplyStatus::PluginError, codec::encode(&why).unwrap_or_default()),
     }
 }
 

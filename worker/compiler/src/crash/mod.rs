@@ -4,6 +4,7 @@
 //! file. Who lies gets a wrong report about itself; who breaks this code breaks a confined process that ends with it.
 
 mod minidump;
+mod profile;
 mod symbols;
 #[cfg(test)]
 mod tests;
@@ -11,7 +12,9 @@ mod unwind;
 
 use hotcell_protocol::crash::{Analysis, AnalyzeRequest, Frame, Module, Notes, PLUGIN, PROGRAM, REGISTERS};
 
+pub use profile::profile;
 use symbols::Symbols;
+use unwind::Unwinding;
 
 /// Longest name of a function or file, in bytes.
 const NAME_MAX: usize = 400;
@@ -33,8 +36,8 @@ struct File<'b> {
 pub fn analyze(bytes: &[u8], request: &AnalyzeRequest) -> Result<Analysis, String> {
     let files = split(bytes, &request.files)?;
     let notes = Notes::read(&request.notes).ok_or("no crash was noted")?;
-    let addresses = unwind::unwind(&notes, &files);
-    let frames = name(&addresses, &notes, &files);
+    let addresses = Unwinding::new(&notes.modules, &files).walk(&notes);
+    let frames = Names::new(&notes.modules, &files).backtrace(&addresses);
     let registers = REGISTERS.iter().map(|name| (*name).to_owned()).zip(notes.registers.clone()).collect();
     let minidump = minidump::write(&notes).map_err(|error| format!("failed to write a minidump: {error}"))?;
     let Notes { signal, code, address, modules, .. } = notes;
@@ -60,41 +63,58 @@ fn module_of(address: u64, modules: &[Module]) -> Option<&Module> {
 /// The file of a module, unless the worker had mapped another one of that name.
 fn file_of<'f, 'b>(module: &Module, files: &'f [File<'b>]) -> Option<&'f File<'b>> {
     use object::Object;
-    let name = match module.name.as_str() {
-        name @ (PLUGIN | PROGRAM) => name,
-        path => path.rsplit('/').next().unwrap_or(path),
-    };
-    let file = files.iter().find(|file| file.name == name)?;
+    let file = file_named(module, files)?;
     let found = object::File::parse(file.bytes).ok()?;
     let build_id = found.build_id().ok().flatten().unwrap_or_default();
     (build_id == module.build_id).then_some(file)
 }
 
-/// Frames with names: one address may be in several functions, where they were inlined.
-fn name(addresses: &[u64], notes: &Notes, files: &[File<'_>]) -> Vec<Frame> {
-    let mut known: Vec<(u64, Option<Symbols<'_>>)> = Vec::new();
-    let mut frames = Vec::new();
-    for (depth, address) in addresses.iter().enumerate() {
-        let Some(module) = module_of(*address, &notes.modules) else {
-            frames.push(Frame { address: *address, ..Frame::default() });
-            continue;
+/// The file that has a module's name.
+fn file_named<'f, 'b>(module: &Module, files: &'f [File<'b>]) -> Option<&'f File<'b>> {
+    let name = match module.name.as_str() {
+        name @ (PLUGIN | PROGRAM) => name,
+        path => path.rsplit('/').next().unwrap_or(path),
+    };
+    files.iter().find(|file| file.name == name)
+}
+
+/// Names for addresses, by what each module's file says.
+struct Names<'m, 'b> {
+    modules: &'m [Module],
+    files: &'m [File<'b>],
+    /// By where their modules begin.
+    known: Vec<(u64, Option<Symbols<'b>>)>,
+}
+
+impl<'m, 'b> Names<'m, 'b> {
+    fn new(modules: &'m [Module], files: &'m [File<'b>]) -> Names<'m, 'b> {
+        Names { modules, files, known: Vec::new() }
+    }
+
+    fn backtrace(&mut self, addresses: &[u64]) -> Vec<Frame> {
+        let frames = addresses.iter().enumerate().flat_map(|(depth, address)| self.frames(depth, *address));
+        frames.take(FRAMES_MAX).collect()
+    }
+
+    /// One address may be in several functions, where they were inlined: the innermost first.
+    fn frames(&mut self, depth: usize, address: u64) -> Vec<Frame> {
+        let Some(module) = module_of(address, self.modules) else {
+            return vec![Frame { address, ..Frame::default() }];
         };
-        let index = known.iter().position(|(base, _)| *base == module.base).unwrap_or_else(|| {
-            let symbols = file_of(module, files).and_then(|file| Symbols::read(file.bytes));
-            known.push((module.base, symbols));
-            known.len() - 1
+        let index = self.known.iter().position(|(base, _)| *base == module.base).unwrap_or_else(|| {
+            let symbols = file_of(module, self.files).and_then(|file| Symbols::read(file.bytes));
+            self.known.push((module.base, symbols));
+            self.known.len() - 1
         });
         let offset = address - module.base;
-        let frame = Frame { address: *address, module: bounded(&module.name), offset, ..Frame::default() };
+        let frame = Frame { address, module: bounded(&module.name), offset, ..Frame::default() };
         // A return address is behind its call, which may be the last instruction of its function.
         let looked_up = if depth == 0 { offset } else { offset.saturating_sub(1) };
-        match known.get(index).and_then(|(_, symbols)| symbols.as_ref()) {
-            Some(symbols) => frames.extend(symbols.frames(looked_up, &frame)),
-            None => frames.push(frame),
+        match self.known.get(index).and_then(|(_, symbols)| symbols.as_ref()) {
+            Some(symbols) => symbols.frames(looked_up, &frame),
+            None => vec![frame],
         }
     }
-    frames.truncate(FRAMES_MAX);
-    frames
 }
 
 fn bounded(text: &str) -> String {

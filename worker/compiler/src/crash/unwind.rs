@@ -6,7 +6,7 @@ use framehop::{
     CacheNative, ExplicitModuleSectionInfo, MayAllocateDuringUnwind, Module, UnwindRegsNative, Unwinder,
     UnwinderNative,
 };
-use hotcell_protocol::crash::Notes;
+use hotcell_protocol::crash::{Module as Mapped, Notes};
 use object::{Object, ObjectSection};
 
 use super::{File, file_of};
@@ -14,34 +14,47 @@ use super::{File, file_of};
 /// Most frames.
 const FRAMES_MAX: usize = 64;
 
-/// The instruction that crashed, and where each call returns to.
-pub(super) fn unwind(notes: &Notes, files: &[File<'_>]) -> Vec<u64> {
-    let mut unwinder = UnwinderNative::new();
-    for module in &notes.modules {
-        let Some(sections) = file_of(module, files).and_then(|file| sections(file.bytes)) else { continue };
-        // Compiled wasm has none, and keeps frame pointers, which are followed where nothing else is known.
-        if sections.eh_frame.is_none() && sections.debug_frame.is_none() {
-            continue;
+/// Knows the call frame information of what was mapped.
+pub(super) struct Unwinding<'b> {
+    unwinder: UnwinderNative<&'b [u8], MayAllocateDuringUnwind>,
+    cache: CacheNative<MayAllocateDuringUnwind>,
+}
+
+impl<'b> Unwinding<'b> {
+    pub(super) fn new(modules: &[Mapped], files: &[File<'b>]) -> Unwinding<'b> {
+        let mut unwinder = UnwinderNative::new();
+        for module in modules {
+            let Some(sections) = file_of(module, files).and_then(|file| sections(file.bytes)) else {
+                continue;
+            };
+            // Compiled wasm has none, and keeps frame pointers, which are followed where nothing else is known.
+            if sections.eh_frame.is_none() && sections.debug_frame.is_none() {
+                continue;
+            }
+            let Some(end) = module.base.checked_add(module.size) else { continue };
+            unwinder.add_module(Module::new(module.name.clone(), module.base..end, module.base, sections));
         }
-        let Some(end) = module.base.checked_add(module.size) else { continue };
-        unwinder.add_module(Module::new(module.name.clone(), module.base..end, module.base, sections));
+        Unwinding { unwinder, cache: CacheNative::new() }
     }
-    let mut read = |address: u64| {
-        let at = usize::try_from(address.checked_sub(notes.stack_address).ok_or(())?).map_err(drop)?;
-        let word = notes.stack.get(at..).and_then(<[u8]>::first_chunk).ok_or(())?;
-        Ok(u64::from_ne_bytes(*word))
-    };
-    let (pc, registers) = start(notes);
-    let mut cache = CacheNative::<MayAllocateDuringUnwind>::new();
-    let mut frames = unwinder.iter_frames(pc, registers, &mut cache, &mut read);
-    let mut addresses = Vec::new();
-    while let Ok(Some(frame)) = frames.next() {
-        addresses.push(frame.address());
-        if addresses.len() == FRAMES_MAX {
-            break;
+
+    /// The instruction that ran, and where each call returns to.
+    pub(super) fn walk(&mut self, notes: &Notes) -> Vec<u64> {
+        let mut read = |address: u64| {
+            let at = usize::try_from(address.checked_sub(notes.stack_address).ok_or(())?).map_err(drop)?;
+            let word = notes.stack.get(at..).and_then(<[u8]>::first_chunk).ok_or(())?;
+            Ok(u64::from_ne_bytes(*word))
+        };
+        let (pc, registers) = start(notes);
+        let mut frames = self.unwinder.iter_frames(pc, registers, &mut self.cache, &mut read);
+        let mut addresses = Vec::new();
+        while let Ok(Some(frame)) = frames.next() {
+            addresses.push(frame.address());
+            if addresses.len() == FRAMES_MAX {
+                break;
+            }
         }
+        addresses
     }
-    addresses
 }
 
 #[cfg(target_arch = "x86_64")]
