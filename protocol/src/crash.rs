@@ -285,7 +285,7 @@ mod tests {
             ..Notes::default()
         };
         let mut file = Vec::new();
-        [3, 0, 5].map(|value| sample(value).append_sample(&mut file));
+        [3, 0, 5].iter().for_each(|value| sample(*value).append_sample(&mut file));
         let mut rest = file.as_slice();
         let taken: Vec<_> = std::iter::from_fn(|| Notes::take_sample(&mut rest)).collect();
         assert_eq!(taken, [3, 0, 5].map(sample));

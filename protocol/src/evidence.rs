@@ -55,8 +55,6 @@ pub struct Evidence {
     pub seccomp_filters: u32,
     /// The `Threads:` line.
     pub threads: u32,
-    /// Its niceness (sched(7)): the higher, the smaller its share of a processor that others want, too.
-    pub niceness: i32,
 }
 
 /// A step of a worker's start, in the order in which they are taken.

@@ -4,10 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::orders::{Launch, Namespace};
 
-/// By how much a worker's niceness exceeds its launcher's (sched(7)): on a processor that the host wants, too, a looping plugin
-/// gets a quarter of the time.
-pub const NICENESS: i32 = 5;
-
 /// The host's name for one worker process; never reused while a host lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WorkerId(pub u64);

@@ -473,8 +473,11 @@ async fn a_module_that_is_hard_to_compile_is_given_up_and_disturbs_nobody() {
     let threads = watched.await.expect("it was seen");
     assert!(threads.len() > 1, "it compiles with more than one: {threads:?}");
     for thread in threads {
-        let says = |line: &str| assert!(thread.lines().any(|told| told == line), "{line}: {thread}");
-        ["Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000"].map(says);
+        for line in
+            ["Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000"]
+        {
+            assert!(thread.lines().any(|told| told == line), "{line}: {thread}");
+        }
     }
     bystander.must_answer().await;
     bystander.finish().await;
@@ -500,7 +503,9 @@ async fn where_a_plugin_spends_its_time_is_seen_from_outside() {
             profile = profile => profile.unwrap_or_else(|error| panic!("{name}: {error}")),
             ended = spin => panic!("{name}: {ended:?}"),
         };
-        let spins = |stack: &ProfiledStack| stack.functions.iter().any(|function| function.contains("spin"));
+        let spins = |stack: &ProfiledStack| {
+            stack.functions.iter().any(|function| function.contains("spin") || function == "forever")
+        };
         let spun: u64 = profile.stacks.iter().filter(|stack| spins(stack)).map(|stack| stack.samples).sum();
         assert!(spun * 2 > profile.samples, "{name}: {profile:?}");
         assert_eq!(plugin.call_raw("ok", b"x".to_vec()).await.expect("it goes on"), b"x", "{name}");
@@ -521,4 +526,31 @@ fn the_command_draws_where_a_plugin_spends_its_time() {
     let mut command = command::command(&folders);
     let said = command::run(command.args(["plugin", "profile"]).arg(package("nowhere")).arg("spin"));
     assert_eq!(said.code, Some(2), "{}", said.err);
+}
+
+/// The niceness of a process: the nineteenth field of proc_pid_stat(5), whose second may hold anything.
+fn niceness(pid: u32) -> i32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+    let after_name = stat.rsplit_once(')').expect("a name").1;
+    after_name.split_whitespace().nth(16).expect("a field").parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_call_takes_long_weighs_less_than_its_host() {
+    let setup = common::Setup::new().await;
+    for name in ["crash-lab/native", "crash-lab/wasm"] {
+        let plugin = setup.load(name).await;
+        let pid = plugin.evidence().expect("it runs").pid;
+        let before = niceness(pid);
+        let spin = plugin.request("spin").deadline(PATIENCE).raw(Vec::new());
+        let lowered = async {
+            while niceness(pid) <= before {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = lowered => {}
+            ended = spin => panic!("{name}: it weighs what it weighed: {ended:?}"),
+        }
+    }
 }

@@ -39,8 +39,6 @@ async fn a_receipt_is_what_the_kernel_says_of_each_worker() {
         }
         assert_eq!(at(&body, "/in_force/status/Seccomp"), "2");
         assert_eq!(at(&body, "/in_force/limits/Max core file size"), "0 0 bytes");
-        let niceness = at(&body, "/evidence/niceness").as_i64().expect("a number");
-        assert!(niceness >= 5, "it weighs less than its host: {niceness}");
         for namespace in ["ipc", "net", "uts"] {
             assert_eq!(at(&body, &format!("/in_force/namespaces/{namespace}/apart")), true, "{namespace}");
         }

@@ -5,13 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
-use std::fs::File;
-use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use hotcell_protocol::launch::{NICENESS, build_id};
+use hotcell_protocol::launch::build_id;
 use hotcell_protocol::{
     Channel, ChannelError, FromLauncher, Image, Launch, Namespace, PACKET_MAX, ToLauncher, WorkerId,
 };
@@ -62,8 +60,6 @@ struct Launcher {
     /// copied by every fork.
     workers: BTreeMap<i32, WorkerId>,
     guarded: BTreeMap<WorkerId, OwnedFd>,
-    /// The weight of this session, where it is still to be lowered.
-    session_weight: Option<File>,
 }
 
 /// What is executed rather than forked, opened while the launcher may still go anywhere.
@@ -112,7 +108,7 @@ pub fn detach() -> Result<(), Errno> {
     let mut every_cpu = CpuSet::new();
     (0..CpuSet::MAX_CPU).for_each(|cpu| every_cpu.set(cpu));
     rustix::thread::sched_setaffinity(None, &every_cpu)?;
-    // Only root may lower a niceness that the host had raised; an ordinary user's workers get more than that.
+    // Only root may lower a niceness that the host had raised; an ordinary user's workers keep it.
     let _ = rustix::process::setpriority_process(None, 0);
     Ok(())
 }
@@ -131,9 +127,7 @@ pub fn serve(programs: &Path, wasm: WasmMain) -> Result<(), ChannelError> {
     drop_privileges(namespaces.contains(&Namespace::Mount))?;
     let ended = sys::child_signals()?;
     let (workers, guarded) = (BTreeMap::new(), BTreeMap::new());
-    // Missing where the kernel groups no sessions.
-    let session_weight = File::options().write(true).open("/proc/self/autogroup").ok();
-    let mut launcher = Launcher { host, programs, wasm, namespaces, ended, workers, guarded, session_weight };
+    let mut launcher = Launcher { host, programs, wasm, namespaces, ended, workers, guarded };
     let result = launcher.live();
     launcher.kill_all();
     match result {
@@ -230,7 +224,6 @@ impl Launcher {
         how: (Image, Launch),
         descriptors: Vec<OwnedFd>,
     ) -> Result<(), ChannelError> {
-        self.lower_session();
         // Fewer arrive where this process has no free descriptor: one worker fails then, not all.
         let forked = <[OwnedFd; 6]>::try_from(descriptors)
             .map_err(|_| (Errno::MFILE, "receive a worker's six descriptors".to_owned()))
@@ -246,17 +239,6 @@ impl Launcher {
                 self.host.send(&FromLauncher::SpawnFailed { worker, errno, what })
             }
         }
-    }
-
-    /// Where the scheduler shares processors among sessions first (sched(7), autogroups), niceness counts within one only.
-    /// All workers of a host are in this one, and count together, with the weight that each would have.
-    fn lower_session(&mut self) {
-        let Some(mut weight) = self.session_weight.take() else { return };
-        let again = weight.write_all(NICENESS.to_string().as_bytes()).is_err_and(|error| {
-            // The kernel takes one such request in 100 ms from all ordinary users.
-            error.kind() == ErrorKind::WouldBlock
-        });
-        self.session_weight = again.then_some(weight);
     }
 
     fn fork(
@@ -290,7 +272,8 @@ impl Launcher {
         let is_executed = program.is_some();
         // The program moves out of the way of the six numbers that a worker's descriptors take.
         let program = program.and_then(|program| fcntl_dupfd_cloexec(program, ABOVE_WORKER_DESCRIPTORS).ok());
-        // Of the launcher's session, which has no terminal, and led by nobody who could get one.
+        // Of the launcher's session, which has no terminal: who leads none cannot get one either. And where the scheduler shares
+        // processors among sessions first (sched(7), autogroups), all workers count as one.
         if rustix::process::setpgid(None, None).is_err() || sys::keep_only(&in_order, is_executed).is_err() {
             return;
         }

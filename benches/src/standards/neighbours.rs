@@ -95,7 +95,7 @@ pub(super) fn share_of_host(quick: bool, hosts: &Hosts, packages: &Packages) -> 
     let time = if quick { SHARED.1 } else { SHARED.0 };
     let how =
         format!("a thread of the host and {LOOPING} plugins that loop, bound to one processor for {time:?}");
-    Promise::new("host beside loops", Bound::PercentAbove(60), share(hosts, packages, time), how)
+    Promise::new("host beside loops", Bound::PercentAbove(40), share(hosts, packages, time), how)
 }
 
 fn share(hosts: &Hosts, packages: &Packages, time: Duration) -> Result<f64, Failure> {

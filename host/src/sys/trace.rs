@@ -150,6 +150,8 @@ mod tests {
         child.stdout.take().expect("a pipe").read_to_end(&mut rest).expect("it ends");
         while traced.look(1000).is_ok_and(|seen| seen.is_some()) {}
         drop(traced);
+        // Its parent and its tracer are one: the last look has reaped it.
+        let _ = child.wait();
         let mut child = Command::new("sleep").arg("100").spawn().expect("starts");
         drop(Traced::seize(Pid::from_child(&child)).expect("it lives"));
         child.kill().expect("it lives");

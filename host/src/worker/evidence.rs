@@ -2,9 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
-use hotcell_protocol::launch::{NICENESS, build_id};
+use hotcell_protocol::launch::build_id;
 use hotcell_protocol::{Evidence, Namespace, Orders, Statement};
-use rustix::process::{Pid, getpriority_process};
 
 use crate::identity::Identity;
 use crate::sys::pidfd::lives;
@@ -39,7 +38,7 @@ impl Expected<'_> {
         &self,
         statement: Statement,
         pid: u32,
-        KernelView { status, niceness, threads_alike }: &KernelView,
+        KernelView { status, threads_alike }: &KernelView,
     ) -> Result<Evidence, String> {
         let (uid, gid) = self.ids();
         let own = self.identity.is_some();
@@ -55,14 +54,13 @@ impl Expected<'_> {
             // Kernels before 5.9 do not count.
             seccomp_filters: status.number("Seccomp_filters").unwrap_or(1),
             threads: status.number("Threads")?,
-            niceness: *niceness,
             pid,
             cgroups: Vec::new(),
             statement,
         };
         let said = &evidence.statement;
         let own_files = orders.namespaces.contains(&Namespace::Mount);
-        let facts: [(&str, bool); 13] = [
+        let facts: [(&str, bool); 12] = [
             ("build", said.build == build_id()),
             ("uid", evidence.uid == uid),
             ("gid", evidence.gid == gid),
@@ -72,8 +70,6 @@ impl Expected<'_> {
             ("Landlock ABI", said.landlock_abi == orders.landlock.abi),
             ("seccomp", evidence.seccomp_mode == FILTER_MODE && evidence.seccomp_filters > 0),
             ("threads", evidence.threads <= orders.limits.threads.saturating_add(1) && *threads_alike),
-            // The launcher's may be higher, where the host runs at a lower weight itself.
-            ("niceness", evidence.niceness >= NICENESS),
             ("dumpable", said.dumpable == orders.dumpable),
             ("refused acts", said.refused.len() >= ACTS && said.refused.iter().all(|r| r.errno != 0)),
             ("file tree", !own_files || said.refused.iter().any(|r| r.errno == libc::ENOENT)),
@@ -132,7 +128,6 @@ fn numbers(status: &str, key: &str, base: u32) -> Option<Vec<u64>> {
 pub(crate) struct KernelView {
     /// Its `/proc/PID/status`.
     status: String,
-    niceness: i32,
     /// Whether the kernel tells the same of each of its threads.
     threads_alike: bool,
 }
@@ -175,12 +170,13 @@ fn threads_alike(pid: u32, status: &str) -> std::io::Result<bool> {
 /// same process.
 pub(crate) fn look_at(pid: u32, pidfd: &Polled<OwnedFd>) -> std::io::Result<KernelView> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let gone = std::io::ErrorKind::NotFound;
-    let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(gone)?;
-    let niceness = getpriority_process(Some(number))?;
     let threads_alike = threads_alike(pid, &status)?;
     // The number cannot have been used again if the process still lives now.
-    if lives(pidfd) { Ok(KernelView { status, niceness, threads_alike }) } else { Err(gone.into()) }
+    if lives(pidfd) {
+        Ok(KernelView { status, threads_alike })
+    } else {
+        Err(std::io::ErrorKind::NotFound.into())
+    }
 }
 
 #[cfg(test)]

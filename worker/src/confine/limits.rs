@@ -1,6 +1,5 @@
-//! Resource limits (setrlimit(2)), the OOM score, and the weight among other processes.
+//! Resource limits (setrlimit(2)) and the OOM score.
 
-use hotcell_protocol::launch::NICENESS;
 use hotcell_protocol::{Failure, Resource, Rlimit, Step};
 use rustix::process;
 
@@ -31,12 +30,6 @@ fn set(Rlimit { resource, value }: &Rlimit) -> Result<(), Failure> {
     let limit = process::Rlimit { current: Some(*value), maximum: Some(*value) };
     process::setrlimit(to_kernel(*resource), limit)
         .map_err(failed(Step::Limits, format!("limit {resource:?} to {value}")))
-}
-
-/// Lowers this process's weight below that of its host, for good: raising it takes CAP_SYS_NICE.
-pub(super) fn yield_to_others() -> Result<(), Failure> {
-    let raised = process::nice(NICENESS).map_err(failed(Step::Limits, "raise the niceness"));
-    raised.map(drop)
 }
 
 fn to_kernel(resource: Resource) -> process::Resource {

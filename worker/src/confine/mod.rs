@@ -65,7 +65,6 @@ pub(crate) fn confine(
     let ruleset = landlock::prepare(&orders.landlock, &started.start.places)?;
     let dumpable = set_dumpable(orders.dumpable)?;
     landlock::enforce(ruleset)?;
-    limits::yield_to_others()?;
     assemble(orders.limits.threads)?;
     limits::apply_last(&orders.rlimits)?;
     seccomp::install(&orders.filters, setup, generation)?;

@@ -17,7 +17,7 @@ use crate::worker::{Bells, Broken, Incoming, Line, Office, Reply, StopTask};
 /// A call that takes longer is not quick: its worker need not stay on its caller's processor.
 const QUICK: Duration = Duration::from_micros(200);
 
-/// How long a call may run before its worker is set free from its caller's processor.
+/// How long a call may run before its worker is set free from its caller's processor, and weighs less than its host.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Frames that are taken from one worker before others get their turn.
@@ -183,18 +183,21 @@ impl Seat {
             .map(|running| running.deadline)
     }
 
-    /// Sets the worker free from its caller's processor if its call takes long.
+    /// Sets the worker free from its caller's processor, and lowers its weight, if its call takes long.
     pub(super) fn release_slow(&mut self, now: Instant) {
         let runs = self.delivered.front_mut().map(|running| now - *running.turn.get_or_insert(now));
         let slow = runs.is_some_and(|runs| runs >= PATIENCE);
         if let Some(serving) = self.serving.as_mut().filter(|_| slow) {
-            serving.line.placement().set_free();
+            serving.line.placement().takes_long();
         }
     }
 
     pub(super) fn looks_slow_at(&self, now: Instant) -> Option<Instant> {
-        let held = self.serving.as_ref().is_some_and(|serving| serving.line.is_held());
-        self.delivered.front().filter(|_| held).map(|front| (front.turn.unwrap_or(now) + PATIENCE).max(now))
+        let favoured = self.serving.as_ref().is_some_and(|serving| serving.line.is_favoured());
+        self.delivered
+            .front()
+            .filter(|_| favoured)
+            .map(|front| (front.turn.unwrap_or(now) + PATIENCE).max(now))
     }
 }
 

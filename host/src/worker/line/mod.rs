@@ -171,9 +171,9 @@ impl Line {
         &mut self.placement
     }
 
-    /// Whether the worker is held on its caller's processor.
-    pub(crate) fn is_held(&self) -> bool {
-        self.placement.is_held()
+    /// Whether a call that takes long changes where the worker runs, or how much it weighs.
+    pub(crate) fn is_favoured(&self) -> bool {
+        self.placement.is_favoured()
     }
 
     /// Nobody listens until the next call: an idle worker may send nothing.
