@@ -495,7 +495,7 @@ async fn where_a_plugin_spends_its_time_is_seen_from_outside() {
         let idle = plugin.profile(options.clone()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(idle.samples > 0 && idle.outside == idle.samples, "{name}: {idle:?}");
     }
-    for name in ["crash-lab/native", "crash-lab/wasm"] {
+    for (name, fault) in [("crash-lab/native", "null_write"), ("crash-lab/wasm", "unreachable")] {
         let plugin = setup.load(name).await;
         let spin = plugin.request("spin").deadline(PATIENCE).raw(Vec::new());
         let profile = plugin.profile(ProfileOptions { time: SOON, frequency: 300 });
@@ -509,6 +509,23 @@ async fn where_a_plugin_spends_its_time_is_seen_from_outside() {
         let spun: u64 = profile.stacks.iter().filter(|stack| spins(stack)).map(|stack| stack.samples).sum();
         assert!(spun * 2 > profile.samples, "{name}: {profile:?}");
         assert_eq!(plugin.call_raw("ok", b"x".to_vec()).await.expect("it goes on"), b"x", "{name}");
+        // Whoever looks at a worker is told of its end first; the host has to learn of it nevertheless.
+        let pid = plugin.evidence().expect("it runs").pid;
+        let crash = async {
+            let is_watched = || {
+                let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+                !status.contains("TracerPid:\t0\n")
+            };
+            while !is_watched() {
+                tokio::task::yield_now().await;
+            }
+            plugin.call_raw(fault, Vec::new()).await
+        };
+        let long = plugin.profile(ProfileOptions { time: PATIENCE, frequency: 300 });
+        let (profile, crashed) = tokio::join!(long, crash);
+        assert!(profile.is_ok(), "{name}: {profile:?}");
+        assert!(matches!(crashed, Err(CallError::Crashed(_))), "{name}: {crashed:?}");
+        assert_eq!(plugin.call_raw("ok", b"x".to_vec()).await.expect("another one answers"), b"x", "{name}");
     }
 }
 

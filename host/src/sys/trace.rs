@@ -75,7 +75,8 @@ fn detach(pid: libc::pid_t) -> std::io::Result<()> {
 
 /// Stops a process. Signals that come in between are passed on. Whether it lives.
 fn stop(pid: libc::pid_t) -> std::io::Result<bool> {
-    request(libc::PTRACE_INTERRUPT, pid, 0, 0)?;
+    // One that has ended cannot be stopped, and is waited for all the same: until then its parent does not learn of its end.
+    let _ = request(libc::PTRACE_INTERRUPT, pid, 0, 0);
     loop {
         let mut status = 0;
         // SAFETY: `status` is an int that lives for the call.
