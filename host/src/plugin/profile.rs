@@ -28,6 +28,9 @@ const STACK: usize = 32 << 10;
 /// Bytes of all samples: as many as the confined process takes of one file.
 const SAMPLES_MAX: usize = 120 << 20;
 
+/// Mapped files that are looked at: a plugin that maps more makes its own profile worse.
+const MODULES_MAX: usize = 64;
+
 /// How long it may take to name them.
 const TIME: Duration = Duration::from_secs(60);
 
@@ -161,10 +164,11 @@ fn modules(maps: &str, program: &Path) -> Vec<Module> {
         };
         let number = |digits: &str| u64::from_str_radix(digits, 16).unwrap_or_default();
         let (start, end) = range.split_once('-').unwrap_or_default();
+        let is_full = modules.len() == MODULES_MAX;
         match modules.iter_mut().find(|module| module.name == name) {
             Some(module) => module.size = number(end).saturating_sub(module.base),
             // A piece alone is no module: a wasm plugin's memory begins as one of its file.
-            None if number(offset) > 0 => {}
+            None if number(offset) > 0 || is_full => {}
             None => {
                 let (base, size) = (number(start), number(end).saturating_sub(number(start)));
                 modules.push(Module { name: name.to_owned(), base, size, build_id: Vec::new() });
@@ -196,7 +200,15 @@ mod tests {
 
     use hotcell_protocol::crash::Profile;
 
-    use super::{modules, tell};
+    use super::{MODULES_MAX, modules, tell};
+
+    #[test]
+    fn however_many_files_are_mapped_few_are_looked_at() {
+        let line =
+            |number: usize| format!("{number:x}000-{number:x}800 r--p 00000000 fe:00 1 /data/{number}\n");
+        let maps: String = (1..1000).map(line).collect();
+        assert_eq!(modules(&maps, std::path::Path::new("/opt/hotcell-worker")).len(), MODULES_MAX);
+    }
 
     #[test]
     fn mapped_files_are_found_with_all_of_their_pieces() {
