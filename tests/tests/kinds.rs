@@ -191,6 +191,27 @@ fn a_symlink_in_a_package_does_not_widen_its_grant() {
     assert!(said.err.contains("symbolic link"), "{said:?}");
 }
 
+/// A worker that cannot confine itself says why and ends at once, so that its host may learn of both in either order.
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_worker_did_not_start_is_told_however_soon_it_has_ended() {
+    let command = Command::new(json!({ "filesystem": { "read_paths": ["${plugin}/texts"] } }));
+    fs::rename(command.path.join("texts"), command.path.join("real")).expect("same folder");
+    symlink("real", command.path.join("texts")).expect("links are supported");
+    let host = fixture::host(&command.folders).build().await.expect("a host starts");
+    let mut plugins = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let plugin = host.load(&command.path).await.expect("a command starts when it is run");
+        plugins.spawn(async move {
+            for _ in 0..16 {
+                let error = plugin.command().run().await.expect_err("a link is refused").to_string();
+                assert!(error.contains("symbolic link"), "{error}");
+            }
+        });
+    }
+    plugins.join_all().await;
+    host.shutdown().await;
+}
+
 #[test]
 fn a_request_that_the_profile_does_not_cover_is_refused() {
     let command = Command::new(json!({ "filesystem": { "read_paths": ["/etc"] } }));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hotcell_protocol::{
     Channel, ChannelError, Envelope, Evidence, Failure, Filters, FromWorker, Generation, Image, Place,
-    Runtime, Start, Statement, ToWorker,
+    Runtime, Start, Statement, Step, ToWorker,
 };
 use tokio::io::Interest;
 
@@ -15,7 +15,6 @@ use super::supervisor::Supervisor;
 use super::{Blueprint, Broken, Incoming, Particulars, Placement, STARTING, StopTask, Worker};
 use crate::broker::Broker;
 use crate::error::Error;
-use crate::exit::ExitCause;
 use crate::reentry::Chain;
 use crate::sys::watch::{Watch, watch};
 
@@ -101,8 +100,8 @@ impl Worker {
                 (FromWorker::Listener, descriptors) => self.supervise(descriptors)?,
                 (FromWorker::Confined(statement), _) => {
                     return match self.verify(statement) {
-                        // Of what has ended meanwhile, as by a limit, there is little to read: its end says why.
-                        Err(_) if !self.process.lives() => Err(Broken::Closed.into()),
+                        // Of what has ended meanwhile, there is little to read.
+                        Err(_) if !self.process.lives() => Err(self.last_words().await),
                         verdict => verdict,
                     };
                 }
@@ -112,17 +111,27 @@ impl Worker {
         }
     }
 
+    /// Why a worker has ended that was not told to load yet: what it could not do, if it said so, else its end says why.
+    async fn last_words(&mut self) -> StartFault {
+        match self.next(STARTING, &Broker::default(), &Chain::default()).await {
+            Ok(Incoming::Failed(failure)) => StartFault::Failed(failure),
+            Ok(_) => Broken::Closed.into(),
+            Err(broken) => broken.into(),
+        }
+    }
+
     async fn hear(&self, setup: &Watch<Channel>) -> Result<(FromWorker, Vec<OwnedFd>), StartFault> {
         let mut buffer = vec![0; STATEMENT_MAX];
         loop {
-            let mut guard = tokio::select! {
+            // What it said before its end is there, whether or not the reactor has told of it yet.
+            let guard = tokio::select! {
                 biased;
-                guard = setup.readable() => guard.map_err(|_| Broken::Closed)?,
-                () = self.process.ended() => return Err(Broken::Closed.into()),
+                guard = setup.readable() => Some(guard.map_err(|_| Broken::Closed)?),
+                () = self.process.ended() => None,
             };
             let received = setup.get_ref().0.receive::<Envelope<FromWorker>>(&mut buffer);
             match received {
-                Err(ChannelError::WouldBlock) => guard.clear_ready(),
+                Err(ChannelError::WouldBlock) => guard.ok_or(Broken::Closed)?.clear_ready(),
                 Err(ChannelError::Closed) => return Err(Broken::Closed.into()),
                 Err(error) => return Err(Broken::Breach(error.to_string()).into()),
                 Ok((envelope, descriptors)) => return Ok((envelope.message, descriptors)),
@@ -165,7 +174,7 @@ impl Worker {
             Filters::Staged { listener, .. } => listener,
         };
         if supervised && self.supervisor.is_none() {
-            return Err(self.mismatch("it sent no listener"));
+            return Err(Self::mismatch("it sent no listener"));
         }
         let compiler = self.blueprint.image == Image::Compiler;
         let expected = Expected {
@@ -176,7 +185,7 @@ impl Worker {
         let pidfd = self.process.shared_pidfd();
         let view = look_at(self.process.pid(), pidfd.get_ref()).map_err(host("read a worker's status"))?;
         let checked = expected.check(statement, self.process.pid(), &view);
-        let mut evidence = checked.map_err(|what| self.mismatch(&what))?;
+        let mut evidence = checked.map_err(|what| Self::mismatch(&what))?;
         evidence.cgroups = self.check_group()?;
         self.evidence = Some(Arc::new(evidence.clone()));
         let placement = Placement::new(self.process.pid(), pidfd, !self.blueprint.spin.is_zero());
@@ -192,19 +201,14 @@ impl Worker {
         };
         let ordered = self.blueprint.cgroups.iter().map(|limit| limit.controller);
         if !ordered.eq(bounds.iter().copied()) {
-            return Err(self.mismatch("its cgroups are not as ordered"));
+            return Err(Self::mismatch("its cgroups are not as ordered"));
         }
         Ok(bounds.iter().map(|controller| controller.name().to_owned()).collect())
     }
 
-    fn mismatch(&self, what: &str) -> StartFault {
+    fn mismatch(what: &str) -> StartFault {
         let detail = format!("the confinement is not what was ordered: {what}");
-        self.kill(ExitCause::StartFailed {
-            step: hotcell_protocol::Step::SelfCheck,
-            errno: 0,
-            detail: detail.clone(),
-        });
-        StartFault::Failed(Failure { step: hotcell_protocol::Step::SelfCheck, errno: 0, detail })
+        StartFault::Failed(Failure { step: Step::SelfCheck, errno: 0, detail })
     }
 }
 

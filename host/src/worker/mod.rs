@@ -471,11 +471,11 @@ async fn enter_group(
     let failed = |source| Error::io("bound a worker by a cgroup", source);
     let entered = blocking(move || {
         let group = groups.make(&limits).map_err(failed)?;
-        group.enter(pid).map_err(failed)?;
-        // Whose number it was while it lives.
+        let entered = group.enter(pid);
+        // Whose number it was while it lives. Why it has ended, if it has, the start finds out.
         match lives(pidfd.get_ref()) {
-            true => Ok(Some(group)),
-            false => Err(failed(std::io::ErrorKind::NotFound.into())),
+            true => entered.map(|()| Some(group)).map_err(failed),
+            false => Ok(None),
         }
     });
     entered.await
