@@ -173,7 +173,7 @@ pub(crate) struct Call {
     pub(crate) export: String,
     /// JSON text, @FILE, or - for standard input [default: none]
     pub(crate) input: Option<String>,
-    /// A plugin that this one needs (`dependencies`), to be loaded before it
+    /// A plugin that this one needs (`dependencies`), to be loaded before it; what else it needs is taken from the installed ones
     #[arg(long, value_name = "PLUGIN")]
     pub(crate) with: Vec<PathBuf>,
     /// Input and reply are bytes as they are, not JSON

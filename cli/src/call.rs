@@ -71,15 +71,16 @@ async fn perform(
     let input = read_input(arguments.input.as_deref(), arguments.raw)?;
     let host = host::build(global).await?;
     let mut events = host.events();
-    let needed = arguments.with.iter().map(|path| (path.clone(), host::load_options(global)));
-    let loaded = match host.load_all(needed).await {
-        Ok(needed) => {
-            host.load_with(&arguments.plugin, host::load_options(global)).await.map(|plugin| (plugin, needed))
+    let with = arguments.with.iter().map(|path| (path.clone(), host::load_options(global)));
+    let loaded = match host.load_with_installed(with).await {
+        Ok(others) => {
+            let plugin = host::load(&host, &arguments.plugin, host::load_options(global)).await;
+            plugin.map(|loaded| (loaded, others))
         }
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     };
     violations.extend(host::violations(&mut events));
-    let (plugin, _needed) = loaded.map_err(Outcome::from)?;
+    let ((plugin, _needed), _others) = loaded?;
     let mut request = plugin.request(&arguments.export);
     if let Some(deadline) = arguments.timeout {
         request = request.deadline(deadline);
@@ -114,7 +115,7 @@ pub(crate) fn read_input(input: Option<&str>, raw: bool) -> Result<Vec<u8>, Outc
     Ok(bytes)
 }
 
-fn print_reply(reply: &[u8], raw: bool) -> ExitCode {
+pub(crate) fn print_reply(reply: &[u8], raw: bool) -> ExitCode {
     let mut out = std::io::stdout().lock();
     let written = if raw {
         out.write_all(reply)

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hotcell::policy::Profile;
-use hotcell::{EventKind, Events, Host, HostBuilder, LoadOptions, Violation};
+use hotcell::{EventKind, Events, Host, HostBuilder, LoadOptions, Plugin, Violation};
 
 use crate::args::Global;
 use crate::outcome::Outcome;
@@ -43,6 +43,19 @@ pub(crate) fn builder(global: &Global) -> Result<HostBuilder, Outcome> {
 /// How plugins are loaded, as the global options say.
 pub(crate) fn load_options(global: &Global) -> LoadOptions {
     LoadOptions { may_go_back: global.allow_downgrade, ..LoadOptions::default() }
+}
+
+/// Loads a plugin with what it needs of the installed ones, which are loaded for as long as they are kept.
+pub(crate) async fn load(
+    host: &Host,
+    path: &Path,
+    options: LoadOptions,
+) -> Result<(Plugin, Vec<Plugin>), Outcome> {
+    let mut plugins = host.load_with_installed([(path.to_owned(), options)]).await?;
+    match plugins.pop() {
+        Some(plugin) => Ok((plugin, plugins)),
+        None => Err(Outcome::internal("the plugin was not loaded".to_owned())),
+    }
 }
 
 /// What the sandbox has stopped so far.

@@ -28,7 +28,7 @@ pub(crate) async fn receipt(global: &Global, action: ReceiptAction) -> ExitCode 
 /// Starts the plugin, and ends it when its workers were looked at.
 async fn show(global: &Global, plugin: &Path) -> Result<String, Outcome> {
     let host = host::build(global).await?;
-    let plugin = host.load_with(plugin, host::load_options(global)).await?;
+    let (plugin, _needed) = host::load(&host, plugin, host::load_options(global)).await?;
     let receipts = match plugin.is_command() {
         true => Err(Outcome::invalid("a command's worker lives only while it runs".to_owned())),
         false => plugin.receipts().await.map_err(Outcome::from),

@@ -29,7 +29,7 @@ pub(crate) async fn reload(global: &Global, arguments: Reload) -> ExitCode {
 
 async fn check(global: &Global, arguments: &Reload) -> Result<Reloaded, Outcome> {
     let host = host::build(global).await?;
-    let plugin = host.load_with(&arguments.old, host::load_options(global)).await?;
+    let (plugin, _needed) = host::load(&host, &arguments.old, host::load_options(global)).await?;
     let options = ReloadOptions {
         path: Some(arguments.new.clone()),
         may_widen: arguments.may_widen,

@@ -1,6 +1,7 @@
-//! In which order plugins are started, so that each finds what it needs.
+//! What plugins need besides each other, and in which order they are started, so that each finds it.
 
-use crate::manifest::Manifest;
+use crate::manifest::{Dependency, Manifest, unmet};
+use crate::names::PluginId;
 
 /// Why there is no order.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,19 +63,86 @@ fn visit(
         return Err(DependencyError::Cycle(ids.map(|manifest| named(manifest)).collect()));
     }
     for dependency in manifest.dependencies() {
-        let fits =
-            |other: &Manifest| *other.id() == dependency.id && dependency.version.matches(other.version());
-        let newest = manifests.iter().enumerate().filter(|(_, other)| fits(other));
+        let newest = manifests.iter().enumerate().filter(|(_, other)| dependency.is_met_by(other));
         let newest = newest.max_by(|(_, one), (_, other)| one.version().cmp(other.version()));
         match newest {
             Some((needed, _)) => visit(needed, manifests, loaded, path, order)?,
-            None if dependency.optional || loaded.iter().any(|other| fits(other)) => {}
+            None if dependency.optional || loaded.iter().any(|other| dependency.is_met_by(other)) => {}
             None => return Err(missing(dependency.id.as_str(), manifests, loaded)),
         }
     }
     path.pop();
     order.push(index);
     Ok(())
+}
+
+/// What plugins need that is neither among them nor loaded, of those that could be had: what the given ones name, what those
+/// name in turn, and so on.
+///
+/// `find` tells the one that could be had of an id. An optional dependency is left out where it does not fit, or lacks itself
+/// what it needs, or needs who asks for it. What else does not fit or is not to be had is left to [`start_order`], which names it.
+///
+/// # Errors
+/// What `find` fails with.
+pub fn needed_besides<E>(
+    given: &[&Manifest],
+    loaded: &[&Manifest],
+    find: impl FnMut(&PluginId) -> Result<Option<Manifest>, E>,
+) -> Result<Vec<Manifest>, E> {
+    let mut search = Search { given, loaded, taken: Vec::new(), given_up: Vec::new(), find };
+    for manifest in given {
+        search.complete(manifest, &mut Vec::new())?;
+    }
+    Ok(search.taken)
+}
+
+struct Search<'m, F> {
+    given: &'m [&'m Manifest],
+    loaded: &'m [&'m Manifest],
+    taken: Vec<Manifest>,
+    /// Optional ones, each tried once: hostile manifests could name each other on countless ways.
+    given_up: Vec<PluginId>,
+    find: F,
+}
+
+impl<E, F: FnMut(&PluginId) -> Result<Option<Manifest>, E>> Search<'_, F> {
+    /// Takes what a plugin needs; whether it has all of it now that it cannot do without. `path` is who asks for it.
+    fn complete(&mut self, manifest: &Manifest, path: &mut Vec<PluginId>) -> Result<bool, E> {
+        path.push(manifest.id().clone());
+        let mut is_whole = true;
+        for dependency in manifest.dependencies() {
+            if !dependency.optional {
+                is_whole &= self.meet(dependency, path)?;
+                continue;
+            }
+            let before = self.taken.len();
+            if !self.given_up.contains(&dependency.id) && !self.meet(dependency, path)? {
+                self.taken.truncate(before);
+                self.given_up.push(dependency.id.clone());
+            }
+        }
+        path.pop();
+        Ok(is_whole)
+    }
+
+    fn meet(&mut self, dependency: &Dependency, path: &mut Vec<PluginId>) -> Result<bool, E> {
+        if path.contains(&dependency.id) {
+            return Ok(false);
+        }
+        let mut present = self.given.iter().chain(self.loaded).copied().chain(&self.taken);
+        if present.any(|other| dependency.is_met_by(other)) {
+            return Ok(true);
+        }
+        let found = (self.find)(&dependency.id)?;
+        // That something necessary has other types is said by who loads it.
+        let has_types =
+            |found: &Manifest| !dependency.optional || unmet(&dependency.exports, found.exports()).is_empty();
+        let Some(found) = found.filter(|found| dependency.is_met_by(found) && has_types(found)) else {
+            return Ok(false);
+        };
+        self.taken.push(found.clone());
+        self.complete(&found, path)
+    }
 }
 
 fn named(manifest: &Manifest) -> String {
@@ -99,8 +167,9 @@ mod tests {
 
     use serde_json::json;
 
-    use super::{DependencyError, start_order};
-    use crate::Manifest;
+    use super::named;
+    use super::{DependencyError, needed_besides, start_order};
+    use crate::{Manifest, PluginId};
 
     fn manifest(id: &str, version: &str, needs: &[(&str, &str, bool)]) -> Manifest {
         let mut text = json!({
@@ -157,6 +226,66 @@ mod tests {
         }
         let error = order(&set[..1], &[]).expect_err("it is missing").to_string();
         assert!(error.ends_with("there is none"), "{error}");
+    }
+
+    /// The versions and ids that are taken for the given ones of those that could be had.
+    fn besides(given: &[Manifest], loaded: &[Manifest], to_be_had: &[Manifest]) -> Vec<String> {
+        let given: Vec<_> = given.iter().collect();
+        let find =
+            |id: &PluginId| Ok::<_, ()>(to_be_had.iter().find(|manifest| manifest.id() == id).cloned());
+        let taken = needed_besides(&given, &loaded.iter().collect::<Vec<_>>(), find).expect("cannot fail");
+        taken.iter().map(named).collect()
+    }
+
+    #[test]
+    fn what_is_needed_is_taken_with_what_that_needs_and_nothing_else() {
+        let app = manifest("x.app", "1.0.0", &[("x.db", "^1", false), ("x.gone", "*", false)]);
+        let to_be_had = [
+            manifest("x.db", "1.2.0", &[("x.log", "^2", false)]),
+            manifest("x.log", "2.0.0", &[]),
+            manifest("x.other", "1.0.0", &[]),
+        ];
+        let app = [app];
+        assert_eq!(besides(&app, &[], &to_be_had), ["x.db 1.2.0", "x.log 2.0.0"]);
+        assert_eq!(besides(&app, &[manifest("x.log", "2.1.0", &[])], &to_be_had), ["x.db 1.2.0"]);
+        assert_eq!(besides(&app, &[manifest("x.log", "1.0.0", &[])], &to_be_had).len(), 2, "it does not fit");
+        let given = [app[0].clone(), manifest("x.db", "1.0.0", &[])];
+        assert!(besides(&given, &[], &to_be_had).is_empty(), "what is given goes before what is newer");
+        let unfit = [manifest("x.db", "2.0.0", &[])];
+        assert!(besides(&app, &[], &unfit).is_empty());
+    }
+
+    #[test]
+    fn an_optional_one_is_taken_whole_or_not_at_all() {
+        let app = [manifest("x.app", "1.0.0", &[("x.extra", "*", true)])];
+        let extra = manifest("x.extra", "1.0.0", &[("x.log", "*", false), ("x.db", "*", false)]);
+        let log = manifest("x.log", "1.0.0", &[]);
+        let whole = [extra.clone(), log.clone(), manifest("x.db", "1.0.0", &[])];
+        assert_eq!(besides(&app, &[], &whole), ["x.extra 1.0.0", "x.log 1.0.0", "x.db 1.0.0"]);
+        assert!(besides(&app, &[], &[extra, log]).is_empty(), "it lacks one");
+        let back = manifest("x.extra", "1.0.0", &[("x.app", "*", false)]);
+        assert!(besides(&app, &[], &[back]).is_empty(), "it needs who asks for it");
+    }
+
+    #[test]
+    fn a_circle_is_taken_to_be_named_and_countless_ways_are_not_all_tried() {
+        let app = [manifest("x.app", "1.0.0", &[("x.a", "*", false)])];
+        let circle = [
+            manifest("x.a", "1.0.0", &[("x.b", "*", false)]),
+            manifest("x.b", "1.0.0", &[("x.a", "*", false)]),
+        ];
+        assert_eq!(besides(&app, &[], &circle), ["x.a 1.0.0", "x.b 1.0.0"]);
+        let name = |number: usize| format!("x.p{number}");
+        let ways: Vec<_> = (0..60)
+            .map(|number| {
+                let later: Vec<_> = (number + 1..60).map(name).collect();
+                let mut needs: Vec<_> = later.iter().map(|id| (id.as_str(), "*", true)).collect();
+                needs.push(("x.gone", "*", false));
+                manifest(&name(number), "1.0.0", &needs)
+            })
+            .collect();
+        let app = [manifest("x.app", "1.0.0", &[("x.p0", "*", true)])];
+        assert!(besides(&app, &[], &ways).is_empty());
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod seccomp;
 mod units;
 
 pub use compile::{compile, compiler_plan};
-pub use dependencies::{DependencyError, start_order};
+pub use dependencies::{DependencyError, needed_besides, start_order};
 pub use error::PolicyError;
 pub use input::ParseError;
 pub use manifest::{

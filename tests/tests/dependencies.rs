@@ -6,15 +6,19 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use hotcell::{
-    CallError, Checkpoint, Class, EventKind, Host, LoadOptions, Plugin, ReloadError, ReloadOptions,
+    CallError, Checkpoint, Class, EventKind, Host, InstallOptions, LoadOptions, Plugin, ReloadError,
+    ReloadOptions,
 };
-use hotcell_tests::{Folders, fixture};
+use hotcell_tests::{Folders, command, fixture};
 use serde_json::{Value, json};
 
 mod common;
 
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What lets plugins of a profile call each other.
+const PLUGIN_CALL: &str = "\n[[host-call]]\nname = \"plugin.call\"\nwhy = \"The test's.\"\n";
 
 struct Setup {
     host: Host,
@@ -27,12 +31,7 @@ impl Setup {
     }
 
     async fn over(folders: Folders) -> Setup {
-        let profile = common::profile(
-            "native-strict",
-            "native-calls",
-            &[],
-            "\n[[host-call]]\nname = \"plugin.call\"\nwhy = \"The test's.\"\n",
-        );
+        let profile = common::profile("native-strict", "native-calls", &[], PLUGIN_CALL);
         let host = fixture::host(&folders).profile(profile).build().await.expect("a host starts");
         Setup { host, folders }
     }
@@ -132,6 +131,88 @@ async fn what_is_missing_or_circular_is_named_and_nothing_runs() {
     let alone = setup.package("app", "1.0.0", &[], &optional);
     let app = setup.host.load(&alone).await.expect("it may be missing");
     assert!(text(relay(&app, "dev.hotcell.test.store add ").await).contains("is not loaded"));
+}
+
+#[tokio::test]
+async fn what_is_needed_is_taken_from_the_installed_plugins() {
+    let setup = Setup::new().await;
+    let packages = setup.host.packages();
+    let install = |name: &str, version: &str, needs: &[(&str, &str)]| {
+        let path = setup.package(name, version, needs, &json!({}));
+        packages.install(path, InstallOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+    };
+    let app = setup.package(
+        "app",
+        "1.0.0",
+        &[("store", "^1")],
+        &json!({ "dependencies": [
+        { "id": "dev.hotcell.test.store", "version": "^1" },
+        { "id": "dev.hotcell.test.extra", "version": "^1", "optional": true },
+    ] }),
+    );
+    let load = || setup.host.load_with_installed([(app.clone(), LoadOptions::default())]);
+    let ids = |plugins: &[Plugin]| plugins.iter().map(|plugin| plugin.id().to_owned()).collect::<Vec<_>>();
+
+    let missing = load().await.expect_err("nothing is installed").to_string();
+    assert!(missing.contains("store is needed by") && missing.ends_with("there is none"), "{missing}");
+    install("store", "1.4.0", &[("log", "^2")]);
+    install("extra", "1.0.0", &[("gone", "*")]);
+    let unmet = packages.unmet().expect("they can be read");
+    assert_eq!(unmet.len(), 2, "{unmet:?}");
+    assert!(unmet[0].contains("gone is needed by dev.hotcell.test.extra 1.0.0"), "{unmet:?}");
+    let missing = load().await.expect_err("log is not installed").to_string();
+    assert!(missing.contains("log is needed by dev.hotcell.test.store 1.4.0 (^2)"), "{missing}");
+    assert!(setup.host.loaded().is_empty());
+
+    install("log", "2.0.0", &[]);
+    assert_eq!(packages.unmet().expect("they can be read").len(), 1, "but for the optional one");
+    assert_eq!(setup.host.load(&app).await.expect_err("not unasked").class(), Class::Refused);
+    let plugins = load().await.unwrap_or_else(|error| panic!("{error}"));
+    // The optional one lacks something, so it is left out.
+    assert_eq!(ids(&plugins), ["dev.hotcell.test.log", "dev.hotcell.test.store", "dev.hotcell.test.app"]);
+    let nested = "dev.hotcell.test.store relay dev.hotcell.test.log add ";
+    assert_eq!(relay(&plugins[2], nested).await.expect("may"), "1");
+
+    let again = load().await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(ids(&again), ["dev.hotcell.test.app"], "what runs is taken");
+    drop((plugins, again));
+    install("store", "2.0.0", &[]);
+    let unfit = load().await.expect_err("the one before is no longer what is installed").to_string();
+    assert!(unfit.contains("app 1.0.0 (^1)"), "{unfit}");
+    let given = setup.package("store", "1.9.0", &[], &json!({}));
+    let both = [&app, &given].map(|path| (path.clone(), LoadOptions::default()));
+    let plugins = setup.host.load_with_installed(both).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(plugins[0].version().to_string(), "1.9.0", "what is given is taken");
+}
+
+#[tokio::test]
+async fn the_command_takes_what_is_needed_from_the_installed_plugins_and_tells_what_is_not() {
+    let setup = Setup::new().await;
+    let more = json!({
+        "permissions": { "host_calls": ["plugin.call"] },
+        "security_policy": { "profile": "native-calls" },
+    });
+    let app = setup.package("app", "1.0.0", &[("store", "^1")], &more).display().to_string();
+    let store = setup.package("store", "1.0.0", &[], &more).display().to_string();
+    let profile = setup.folders.join("native-calls.toml");
+    let shipped = hotcell_tests::root().join("sandbox-profiles/native-strict.toml");
+    let shipped = std::fs::read_to_string(shipped).expect("it ships");
+    std::fs::write(&profile, shipped + PLUGIN_CALL).expect("writable");
+    let hotcell = |arguments: &[&str]| {
+        command::run(command::command(&setup.folders).arg("--profile").arg(&profile).args(arguments))
+    };
+    let installed = hotcell(&["plugin", "install", &app]);
+    assert_eq!(installed.code, Some(0), "{installed:?}");
+    assert!(installed.err.starts_with("warning: dev.hotcell.test.store is needed by"), "{installed:?}");
+    let call = ["call", "--raw", "@dev.hotcell.test.app", "relay", "dev.hotcell.test.store add "];
+    let refused = hotcell(&call);
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+    let installed = hotcell(&["plugin", "install", &store]);
+    assert_eq!((installed.code, installed.err.as_str()), (Some(0), ""), "{installed:?}");
+    let said = hotcell(&call);
+    assert_eq!((said.code, said.out.as_str()), (Some(0), "1"), "{said:?}");
+    let removed = hotcell(&["plugin", "remove", "dev.hotcell.test.store"]);
+    assert!(removed.err.contains("is needed by dev.hotcell.test.app"), "{removed:?}");
 }
 
 #[tokio::test]

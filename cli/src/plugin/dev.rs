@@ -49,7 +49,7 @@ async fn serve(global: &Global, arguments: &Dev) -> Result<(), Outcome> {
     build(&project).await?;
     let host = project_host(global, &project).await?;
     let events = host.events();
-    let plugin = host.load_with(&project.package, host::load_options(global)).await?;
+    let (plugin, _needed) = host::load(&host, &project.package, host::load_options(global)).await?;
     let watching =
         plugin.watch(ReloadOptions { may_widen: true, retry: true, ..ReloadOptions::default() })?;
     eprintln!("{} runs; type EXPORT INPUT to call it, Ctrl-C to end", plugin.id());

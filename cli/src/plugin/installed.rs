@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Args;
 use hotcell::policy::PluginId;
-use hotcell::{InstallOptions, InstalledPlugin, InstalledVersion};
+use hotcell::{InstallOptions, InstalledPlugin, InstalledVersion, Packages};
 
 use super::as_json;
 use crate::args::Global;
@@ -61,6 +61,7 @@ fn put(global: &Global, plugin: &std::path::Path, only_update: bool) -> Result<S
     let packages = host::builder(global)?.packages()?;
     let options = InstallOptions { may_go_back: global.allow_downgrade, only_update };
     let installed = packages.install(plugin, options)?;
+    tell_what_lacks(&packages);
     Ok(format!("{}\n", line(&installed)))
 }
 
@@ -73,18 +74,30 @@ pub(crate) fn list(global: &Global, arguments: &List) -> Result<String, Outcome>
 }
 
 pub(crate) fn rollback(global: &Global, arguments: &Rollback) -> Result<String, Outcome> {
-    let installed = host::builder(global)?.packages()?.rollback(&arguments.id)?;
+    let packages = host::builder(global)?.packages()?;
+    let installed = packages.rollback(&arguments.id)?;
+    tell_what_lacks(&packages);
     Ok(format!("{}\n", line(&installed)))
 }
 
 pub(crate) fn remove(global: &Global, arguments: &Remove) -> Result<String, Outcome> {
-    host::builder(global)?.packages()?.remove(&arguments.id, arguments.forget)?;
+    let packages = host::builder(global)?.packages()?;
+    packages.remove(&arguments.id, arguments.forget)?;
+    tell_what_lacks(&packages);
     Ok(String::new())
 }
 
 pub(crate) fn prune(global: &Global) -> Result<String, Outcome> {
     let removed = host::builder(global)?.packages()?.prune()?;
     Ok(format!("{removed} packages removed\n"))
+}
+
+/// Warns of plugins that lack what they need, before somebody finds out by loading them.
+fn tell_what_lacks(packages: &Packages) {
+    match packages.unmet() {
+        Ok(unmet) => unmet.iter().for_each(|lacking| eprintln!("warning: {lacking}")),
+        Err(error) => eprintln!("warning: {error}"),
+    }
 }
 
 fn line(plugin: &InstalledPlugin) -> String {

@@ -54,7 +54,7 @@ pub(crate) async fn profile(global: &Global, arguments: &Profile) -> Result<Stri
     let input = read_input(arguments.input.as_deref(), arguments.raw)?;
     let package = package_of(&arguments.plugin)?;
     let host = host::build(global).await?;
-    let plugin = host.load_with(package, host::load_options(global)).await?;
+    let (plugin, _needed) = host::load(&host, &package, host::load_options(global)).await?;
     let options = ProfileOptions { time: arguments.time, frequency: arguments.frequency };
     let (mut calls, mut failed) = (0_u64, BTreeMap::<String, u64>::new());
     let calling = async {

@@ -65,8 +65,8 @@ async fn verdicts(global: &Global, arguments: &Test) -> Result<Vec<Verdict>, Out
         return Err(Outcome::invalid(what.to_owned()));
     }
     let host = project_host(global, &project).await?;
-    let tried = match host.load_with(&project.package, host::load_options(global)).await {
-        Ok(plugin) => {
+    let tried = match host::load(&host, &project.package, host::load_options(global)).await {
+        Ok((plugin, _needed)) => {
             let contract = super::contract::of(&project)?;
             let mut verdicts = Vec::new();
             for case in &project.tests {
@@ -74,7 +74,7 @@ async fn verdicts(global: &Global, arguments: &Test) -> Result<Vec<Verdict>, Out
             }
             Ok(verdicts)
         }
-        Err(error) => Err(Outcome::from(error)),
+        Err(outcome) => Err(outcome),
     };
     host.shutdown().await;
     tried

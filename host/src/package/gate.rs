@@ -282,6 +282,11 @@ impl Measured {
     }
 }
 
+/// The name of an installed plugin.
+pub(crate) fn installed_path(id: &PluginId) -> PathBuf {
+    format!("{INSTALLED}{id}").into()
+}
+
 fn installed_id(path: &Path) -> Option<&str> {
     path.to_str()?.strip_prefix(INSTALLED)
 }

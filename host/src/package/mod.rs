@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::Error;
 use artifact::{Sealed, Sha};
-pub(crate) use gate::Gate;
+pub(crate) use gate::{Gate, installed_path};
 pub use pack::{pack, put_signatures, signatures};
 pub use packages::{InstallOptions, InstalledPlugin, Packages, VerifiedPackage};
 pub use record::InstalledVersion;

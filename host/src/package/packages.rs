@@ -1,5 +1,6 @@
 //! What an application or the command does with packages: verify, install, remove, and say whom it trusts.
 
+use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -8,12 +9,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hotcell_package::{Contents, Digest, Standing, TrustStore, hex, unhex};
-use hotcell_policy::{Manifest, PluginId, Profile};
+use hotcell_policy::{Manifest, PluginId, Profile, needed_besides, start_order};
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 
 use super::find_profile;
-use super::gate::{Gate, Measured, TRUST};
+use super::gate::{Gate, Measured, TRUST, installed_path};
 use super::pack::check_holds;
 use super::record::{InstalledVersion, KEPT, Record, installed};
 use crate::class::Class;
@@ -130,6 +131,39 @@ impl Packages {
         let records = self.gate.records();
         let found = records.ids()?.into_iter().map(|id| Ok(plugin(&id, &records.read(&id)?)));
         Ok(found.collect::<Result<Vec<_>, Error>>()?.into_iter().flatten().collect())
+    }
+
+    /// What an installed plugin is and asks for; nothing where none of the id is installed.
+    ///
+    /// # Errors
+    /// Its record cannot be read, or its package is not what was installed.
+    pub fn installed(&self, id: &PluginId) -> Result<Option<Manifest>, Error> {
+        match self.gate.records().read(id)?.current() {
+            Some(_) => Ok(Some(self.gate.measure(&installed_path(id))?.manifest)),
+            None => Ok(None),
+        }
+    }
+
+    /// What the installed plugins need that is not installed or does not fit, in words: they could not be loaded with
+    /// [`Host::load_with_installed`](crate::Host::load_with_installed) as they are.
+    ///
+    /// # Errors
+    /// As [`Packages::installed`].
+    pub fn unmet(&self) -> Result<Vec<String>, Error> {
+        let mut installed = Vec::new();
+        for id in self.gate.records().ids()? {
+            installed.extend(self.installed(&id)?);
+        }
+        let lacks = |manifest: &Manifest| {
+            let find =
+                |id: &PluginId| Ok::<_, Infallible>(installed.iter().find(|other| other.id() == id).cloned());
+            let Ok(more) = needed_besides(&[manifest], &[], find);
+            let all: Vec<_> = more.iter().chain([manifest]).collect();
+            start_order(&all, &[]).err().map(|error| error.to_string())
+        };
+        let mut unmet: Vec<_> = installed.iter().filter_map(lacks).collect();
+        unmet.dedup();
+        Ok(unmet)
     }
 
     /// Goes back to the version that was installed before the current one. It stays allowed, although it is older.

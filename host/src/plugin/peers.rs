@@ -4,16 +4,19 @@
 //! any other; whom it may call is what its manifest names in `dependencies`. The call that waits holds its chain, so that
 //! circles are found, and ends with its deadline, which ends the call that it waits for, too.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use hotcell_policy::{Dependency, Manifest, start_order, unmet};
+use hotcell_policy::{Dependency, Manifest, needed_besides, start_order, unmet};
 use hotcell_protocol::hook;
 
 use super::{Inner, Plugin};
 use crate::broker::HostCallResult;
 use crate::class::Class;
+use crate::compile::blocking;
 use crate::error::Error;
 use crate::host::{Host, Package, Shared};
+use crate::package::installed_path;
 use crate::prepare::LoadOptions;
 use crate::reentry::Chain;
 
@@ -50,11 +53,9 @@ impl Loaded {
 
     /// The newest that fits.
     fn find(&self, wanted: &Dependency) -> Option<Plugin> {
-        let version = |plugin: &Plugin| plugin.prepared().manifest.version().clone();
         let mut fitting = self.list();
-        fitting
-            .retain(|plugin| plugin.id() == wanted.id.as_str() && wanted.version.matches(&version(plugin)));
-        fitting.into_iter().max_by_key(version)
+        fitting.retain(|plugin| wanted.is_met_by(&plugin.prepared().manifest));
+        fitting.into_iter().max_by_key(|plugin| plugin.prepared().manifest.version().clone())
     }
 
     /// Checks that everything is there that a plugin cannot do without.
@@ -110,12 +111,50 @@ impl Host {
     /// the error names all of them. What was started before an error is unloaded with it.
     pub async fn load_all(
         &self,
-        packages: impl IntoIterator<Item = (std::path::PathBuf, LoadOptions)>,
+        packages: impl IntoIterator<Item = (PathBuf, LoadOptions)>,
     ) -> Result<Vec<Plugin>, Error> {
+        let prepared = self.prepare_all(packages).await?;
+        self.start_all(&prepared).await
+    }
+
+    /// As [`Host::load_all`], with what they need besides and what is [installed](Host::packages): that is loaded as it would be
+    /// by its name, `@ID`, with the options that are the default. What runs already or is among `packages` is taken
+    /// before what is installed. An optional dependency is left out where it is not installed in a version that fits, or lacks
+    /// itself what it needs. Of one plugin, what was started last.
+    ///
+    /// # Errors
+    /// As [`Host::load_all`].
+    pub async fn load_with_installed(
+        &self,
+        packages: impl IntoIterator<Item = (PathBuf, LoadOptions)>,
+    ) -> Result<Vec<Plugin>, Error> {
+        let mut prepared = self.prepare_all(packages).await?;
+        let given: Vec<_> = prepared.iter().map(|package| package.manifest().clone()).collect();
+        let running: Vec<_> = self.loaded().iter().map(Plugin::prepared).collect();
+        let packages = self.packages();
+        let more = blocking(move || {
+            let running: Vec<_> = running.iter().map(|prepared| &prepared.manifest).collect();
+            let given: Vec<_> = given.iter().collect();
+            needed_besides(&given, &running, |id| packages.installed(id))
+        });
+        let more =
+            more.await?.into_iter().map(|manifest| (installed_path(manifest.id()), LoadOptions::default()));
+        prepared.extend(self.prepare_all(more).await?);
+        self.start_all(&prepared).await
+    }
+
+    async fn prepare_all(
+        &self,
+        packages: impl IntoIterator<Item = (PathBuf, LoadOptions)>,
+    ) -> Result<Vec<Package>, Error> {
         let mut prepared = Vec::new();
         for (path, options) in packages {
             prepared.push(self.prepare_with(path, options).await?);
         }
+        Ok(prepared)
+    }
+
+    async fn start_all(&self, prepared: &[Package]) -> Result<Vec<Plugin>, Error> {
         let manifests: Vec<_> = prepared.iter().map(Package::manifest).collect();
         let running: Vec<_> = self.loaded().iter().map(Plugin::prepared).collect();
         let running: Vec<_> = running.iter().map(|prepared| &prepared.manifest).collect();

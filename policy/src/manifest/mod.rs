@@ -61,6 +61,13 @@ pub struct Dependency {
     pub exports: Vec<Export>,
 }
 
+impl Dependency {
+    /// Whether a plugin is the one that is needed, in a version that will do. Its exports are another question ([`unmet`]).
+    pub fn is_met_by(&self, manifest: &Manifest) -> bool {
+        self.id == *manifest.id() && self.version.matches(manifest.version())
+    }
+}
+
 /// What happens after a crash, as a manifest wants it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RestartPolicy {
