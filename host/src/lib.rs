@@ -71,7 +71,7 @@ pub use package::{
 };
 pub use platform::platform;
 pub use plugin::{
-    CheckpointError, CommandRequest, ConfigureError, IncompatibleState, Plugin, ProfileOptions,
+    CheckpointError, CommandRequest, ConfigureError, DebugTarget, IncompatibleState, Plugin, ProfileOptions,
     ProfiledStack, ReloadError, ReloadOptions, Reloaded, Request, StackProfile, StateMove, Status, Watching,
 };
 pub use prepare::{LoadOptions, Waiting, plan};

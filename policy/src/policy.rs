@@ -27,6 +27,8 @@ pub struct Policy {
     pub(crate) exceptions: Option<String>,
     /// Who wants paths observed.
     pub(crate) observes: Option<String>,
+    /// Who lets debuggers attach.
+    pub(crate) debuggable: Option<String>,
     pub(crate) namespaces: Vec<(Namespace, String)>,
     pub(crate) cgroups: Vec<(Controller, String)>,
     pub(crate) limits: Limits,
@@ -163,6 +165,7 @@ impl Policy {
             listens: Vec::new(),
             exceptions: None,
             observes: None,
+            debuggable: None,
             ..self.clone()
         }
     }
@@ -263,6 +266,7 @@ fn base(profile: &Profile, runtime: Runtime, plugin: String) -> Result<Policy, P
         landlock: profile.landlock,
         exceptions: profile.exceptions.clone().filter(|_| is_wasm(runtime)),
         observes: profile.observes.clone().filter(|_| runtime == Runtime::Native),
+        debuggable: profile.debuggable.clone().filter(|_| runtime == Runtime::Native),
         namespaces: profile.namespaces.clone(),
         cgroups: profile.cgroups.clone(),
         limits: profile.limits.clone(),

@@ -64,6 +64,7 @@ const CASES: &[(&str, &str, &str)] = &[
         "[\"command\", \"native\"]\nlandlock = 3\nnamespaces = [\"ipc\", \"uts\"]\nsyscalls = [\"worker-channel\", \"compute\", \"native-load\", ",
         "\"command\"\nlandlock = 3\nnamespaces = [\"ipc\", \"uts\"]\nsyscalls = [\"worker-channel\", \"compute\", ",
     ),
+    ("debuggers", "landlock = 3", "landlock = 3\ndebug = \"attach\""),
     ("native workers that are copies", "landlock = 3", "landlock = 3\nlaunch = \"fork\""),
     ("a newer Landlock", "landlock = 3", "landlock = 6"),
     ("a namespace less", "[\"ipc\", \"uts\"]", "[\"uts\"]"),

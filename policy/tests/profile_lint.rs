@@ -88,6 +88,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("a process", "processes   = 0", "processes   = 1"),
     ("a newer Landlock than is needed", "landlock = 3", "landlock = 6"),
     ("copies of native workers", "landlock = 3", "landlock = 3\nlaunch = \"fork\""),
+    ("a debugger", "landlock = 3", "landlock = 3\ndebug = \"attach\""),
     ("programs executed afresh", "landlock = 3", "landlock = 3\nlaunch = \"exec\""),
     ("files that anybody can ask about", "[\"ipc\", \"mount\"]", "[\"ipc\"]"),
     ("a short reason", "It keeps its results.", "Results."),

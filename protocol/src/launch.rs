@@ -105,4 +105,4 @@ pub fn build_id() -> String {
 }
 
 /// Raised with every change to a type of this crate.
-const WIRE_REVISION: u32 = 7;
+const WIRE_REVISION: u32 = 8;

@@ -285,6 +285,8 @@ pub struct Orders {
     pub distinct_uid: bool,
     /// PR_SET_DUMPABLE; `true` only for an ordinary user, whose host could read back nothing otherwise.
     pub dumpable: bool,
+    /// Whether debuggers of the host's user may attach where the security module Yama lets only ancestors do that.
+    pub debuggable: bool,
     /// The Landlock layer.
     pub landlock: Landlock,
     /// The seccomp programs.

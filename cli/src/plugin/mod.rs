@@ -4,6 +4,7 @@ mod audit;
 mod build;
 mod contract;
 mod create;
+mod debug;
 mod dev;
 mod docs;
 mod flame;
@@ -43,6 +44,9 @@ enum Action {
     /// Call an export again and again, and say in which functions the plugin spends its time
     #[command(after_help = profile::PROFILE)]
     Profile(profile::Profile),
+    /// Call an export of a native plugin with a debugger attached to its worker
+    #[command(after_help = debug::DEBUG)]
+    Debug(debug::Debug),
     /// Print the reference of a plugin, from its manifest: exports, permissions, configuration
     Docs(docs::Docs),
     /// Make an .lbplugin file of a folder with a manifest, signed with your key
@@ -81,6 +85,7 @@ pub(crate) fn plugin(global: &Global, Plugin { action }: Plugin) -> ExitCode {
         Action::Profile(arguments) => {
             return crate::with_runtime(async { finish(profile::profile(global, &arguments).await) });
         }
+        Action::Debug(arguments) => return crate::with_runtime(debug::debug(global, &arguments)),
         Action::Dev(arguments) => return crate::with_runtime(dev::dev(global, &arguments)),
         Action::Create(arguments) => create::create(&arguments),
         Action::Docs(arguments) => docs::docs(global, &arguments),

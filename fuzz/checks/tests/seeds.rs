@@ -164,6 +164,7 @@ fn orders(runtime: Runtime, filters: Filters) -> Orders {
         namespaces: vec![Namespace::User, Namespace::Ipc, Namespace::Network, Namespace::Uts],
         distinct_uid: true,
         dumpable: false,
+        debuggable: false,
         landlock: Landlock { abi: 7, rules: vec![rule(Place::Plugin, ""), rule(Place::Root, "usr/share")] },
         filters,
         files: vec![file],

@@ -187,6 +187,9 @@ impl Call {
 /// How often a call may move on because its worker ended before it began.
 const MOVES: u32 = 3;
 
+/// The longest deadline that a call may be given where a debugger may stop it.
+const DEBUGGED: Duration = Duration::from_secs(24 * 3600);
+
 /// A caller's wait. Dropping it gives the call up.
 struct Wait<'p> {
     plugin: &'p Plugin,
@@ -363,10 +366,12 @@ impl Plugin {
         command: Option<(CommandLine, CommandIo)>,
     ) -> Result<Arc<Call>, CallError> {
         let version = self.inner.current.get();
-        let limits = &version.prepared.plan.orders.limits;
+        let orders = &version.prepared.plan.orders;
+        let limits = &orders.limits;
         let limit = Duration::from_millis(limits.call_ms);
+        let longest = if orders.debuggable { limit.max(DEBUGGED) } else { limit };
         let entered = Instant::now();
-        let deadline = entered + deadline.map_or(limit, |wanted| wanted.min(limit));
+        let deadline = entered + deadline.map_or(limit, |wanted| wanted.min(longest));
         let chain = Chain::current();
         self.check(&export, &input, limits.message, &chain, command.is_some())?;
         Ok(Arc::new(Call::new(export, input, entered, deadline, chain, command)))

@@ -118,7 +118,7 @@ impl Plugin {
 /// Looks at a worker until the time is over or it has ended. Blocks.
 fn sample(sight: &Sight, options: &ProfileOptions, program: &Path) -> Result<(Vec<Module>, File), Error> {
     let gone = || failed(std::io::ErrorKind::NotFound.into());
-    let pid = i32::try_from(sight.evidence.pid).ok().and_then(Pid::from_raw).ok_or_else(gone)?;
+    let pid = pid_of(sight).ok_or_else(gone)?;
     let traced = Traced::seize(pid).map_err(failed)?;
     // Whoever has its number now was not looked at.
     if !lives(sight.pidfd.get_ref()) {
@@ -144,12 +144,17 @@ fn sample(sight: &Sight, options: &ProfileOptions, program: &Path) -> Result<(Ve
     Ok((modules(&maps, &program), file))
 }
 
+/// The number of a worker's process, which may be another's once it has ended.
+pub(super) fn pid_of(sight: &Sight) -> Option<Pid> {
+    i32::try_from(sight.evidence.pid).ok().and_then(Pid::from_raw)
+}
+
 fn failed(source: std::io::Error) -> Error {
     Error::io("look into a worker", source)
 }
 
 /// What is mapped of files, by `/proc/PID/maps` (proc_pid_maps(5)): from its first byte to the end of its last piece.
-fn modules(maps: &str, program: &Path) -> Vec<Module> {
+pub(super) fn modules(maps: &str, program: &Path) -> Vec<Module> {
     let mut modules: Vec<Module> = Vec::new();
     for line in maps.lines() {
         let mut fields = line.split_whitespace();

@@ -174,6 +174,10 @@ fn process(facts: &mut Vec<Fact>, policy: &Policy, orders: &Orders) {
         let text = "observed: the host reads the paths of what is opened, made, removed and renamed";
         add(facts, Topic::Process, text, source.clone());
     }
+    if let Some(source) = &policy.debuggable {
+        let text = "debuggers may attach, as the user of the host";
+        add(facts, Topic::Process, text, source.clone());
+    }
     let uid =
         if orders.distinct_uid { "a uid and gid of the plugin's own" } else { "the user's uid and gid" };
     let dumpable = if orders.dumpable { "dumpable" } else { "not dumpable" };

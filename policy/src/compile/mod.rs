@@ -48,6 +48,7 @@ fn orders(policy: &Policy, platform: &Platform) -> Result<Orders, PolicyError> {
         namespaces,
         distinct_uid: platform.root,
         dumpable: !platform.root,
+        debuggable: policy.debuggable.is_some(),
         landlock,
         filters,
         files: landlock::guest_files(policy)?,

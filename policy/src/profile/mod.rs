@@ -28,6 +28,8 @@ pub struct Profile {
     pub(crate) audit: Option<AuditLimit>,
     /// Who wants the paths of native plugins observed.
     pub(crate) observes: Option<String>,
+    /// Who lets debuggers attach to native plugins.
+    pub(crate) debuggable: Option<String>,
     /// Whether reports of crashes have inputs.
     pub(crate) reports_inputs: bool,
     /// Who grants the exceptions of WebAssembly.
@@ -212,6 +214,11 @@ impl Profile {
     /// From which severity on a finding of an audit refuses a load; `None` where none is made.
     pub fn audit(&self) -> Option<AuditLimit> {
         self.audit
+    }
+
+    /// Whether debuggers may attach to workers of native plugins; for development.
+    pub fn allows_debuggers(&self) -> bool {
+        self.debuggable.is_some()
     }
 
     /// Whether reports of crashes have the beginnings of the last calls' inputs.

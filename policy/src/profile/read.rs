@@ -14,7 +14,7 @@ use crate::policy::no_connections;
 use crate::seccomp::{Granted, SyscallSet};
 
 /// The keys of a profile.
-pub(crate) const KEYS: [&str; 20] = [
+pub(crate) const KEYS: [&str; 21] = [
     "schema",
     "summary",
     "runtime",
@@ -22,6 +22,7 @@ pub(crate) const KEYS: [&str; 20] = [
     "signature",
     "audit",
     "observe",
+    "debug",
     "reports",
     "wasm",
     "launch",
@@ -113,6 +114,7 @@ fn fresh(
         requires_signature: false,
         audit: None,
         observes: None,
+        debuggable: None,
         reports_inputs: false,
         exceptions: None,
         launch: None,
@@ -192,6 +194,10 @@ fn add_grants(fields: &Fields<'_>, profile: &mut Profile) -> Result<(), ParseErr
     if let Some(field) = fields.optional("observe") {
         field.choice(&[("paths", ())])?;
         profile.observes = Some(format!("{source} observe"));
+    }
+    if let Some(field) = fields.optional("debug") {
+        field.choice(&[("attach", ())])?;
+        profile.debuggable = Some(format!("{source} debug"));
     }
     if let Some(field) = fields.optional("reports") {
         profile.reports_inputs |= field.choice(&[("inputs", true)])?;

@@ -119,6 +119,7 @@ fn between(old: &Profile, new: &Profile, was: &Policy, is: &Policy) -> Vec<Diffe
     all.extend(audit(old.audit, new.audit));
     all.extend(launch(was.launch.0, is.launch.0));
     all.extend(observe(old.observes.is_some(), new.observes.is_some()));
+    all.extend(debug(old.debuggable.is_some(), new.debuggable.is_some()));
     all.extend(reports(old.reports_inputs, new.reports_inputs));
     all.extend(exceptions(was.exceptions.is_some(), is.exceptions.is_some()));
     all.extend(landlock(was.landlock, is.landlock));
@@ -152,6 +153,15 @@ fn observe(was: bool, is: bool) -> Option<Difference> {
         _ => return None,
     };
     Some(Difference::new(Mark::Same, "observe", text))
+}
+
+fn debug(was: bool, is: bool) -> Option<Difference> {
+    let text = match (was, is) {
+        (false, true) => "debuggers may attach to native plugins, which may do what they could before",
+        (true, false) => "no debuggers any more",
+        _ => return None,
+    };
+    Some(Difference::new(Mark::Same, "debug", text))
 }
 
 fn reports(was: bool, is: bool) -> Option<Difference> {

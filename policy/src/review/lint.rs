@@ -62,6 +62,7 @@ pub fn lint(file: &str, text: &str) -> Result<Vec<Warning>, ParseError> {
     lint.limits();
     lint.landlock();
     lint.launch();
+    lint.debug();
     lint.file_tree();
     let mut warnings = lint.warnings;
     warnings.sort();
@@ -270,6 +271,13 @@ impl Lint<'_> {
         }
     }
 
+    fn debug(&mut self) {
+        if let Some(line) = self.lines.debug {
+            let message = "debuggers may attach to its plugins: for development only";
+            self.warn(line, "debuggers", message);
+        }
+    }
+
     fn launch(&mut self) {
         let forks = self.profile.launch.as_ref().is_some_and(|(launch, _)| *launch == Launch::Fork);
         if let Some(line) = self.lines.launch
@@ -298,6 +306,7 @@ struct Lines {
     base: usize,
     landlock: usize,
     launch: Option<usize>,
+    debug: Option<usize>,
     syscalls: usize,
     sets: BTreeMap<String, usize>,
     limits: BTreeMap<String, usize>,
@@ -326,6 +335,7 @@ impl Lines {
             base,
             landlock: line("landlock").unwrap_or(base),
             launch: line("launch"),
+            debug: line("debug"),
             syscalls: line("syscalls").unwrap_or(base),
             sets,
             limits,

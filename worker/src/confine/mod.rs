@@ -13,7 +13,7 @@ mod seccomp;
 
 use hotcell_protocol::{Channel, Failure, Filters, Generation, Namespace, Orders, Statement, Step};
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
+use rustix::process::{DumpableBehavior, PTracer, dumpable_behavior, set_dumpable_behavior, set_ptracer};
 
 use crate::start::Started;
 
@@ -64,6 +64,10 @@ pub(crate) fn confine(
     }
     let ruleset = landlock::prepare(&orders.landlock, &started.start.places)?;
     let dumpable = set_dumpable(orders.dumpable)?;
+    if orders.debuggable {
+        // EINVAL where there is no Yama: nobody keeps debuggers away then.
+        let _ = set_ptracer(PTracer::Any);
+    }
     landlock::enforce(ruleset)?;
     assemble(orders.limits.threads)?;
     limits::apply_last(&orders.rlimits)?;
