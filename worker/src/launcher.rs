@@ -177,7 +177,9 @@ fn raise_descriptor_limit() -> Result<(), Errno> {
 /// Takes what is free within the heap, for good, so that what workers allocate lies side by side behind it. Where they write between
 /// what is here already, each page costs a fault and a copy.
 fn fill_holes() {
-    let behind = Vec::<u8>::with_capacity(LARGE).as_ptr().addr();
+    let large = Vec::<u8>::with_capacity(LARGE);
+    let behind = large.as_ptr().addr();
+    drop(large);
     let mut left = FILLED_MAX;
     // From large to small: what is left of a large hole is a small one.
     let sizes = (1..=LARGE / SMALL).rev().map(|times| times * SMALL);

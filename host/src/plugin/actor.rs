@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use hotcell_policy::RestartMode;
-use hotcell_protocol::ReplyStatus;
-use hotcell_protocol::{CommandLine, Evidence};
+use hotcell_protocol::ring::Waker;
+use hotcell_protocol::{CommandLine, Evidence, ReplyStatus};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -149,6 +149,9 @@ impl Actor {
     /// Waits for something to see to, such as another worker for the seat. Safe to cancel.
     async fn stirred(&mut self) -> Option<Box<Succession>> {
         let (exchange, seat) = (&self.common.exchange, self.seat);
+        if exchange.is_put_off(seat) {
+            return None;
+        }
         let worker_stirs = async {
             let Some(worker) = &self.worker else { return std::future::pending().await };
             tokio::select! {
@@ -186,8 +189,17 @@ impl Actor {
         }
     }
 
+    /// Wakes the worker for all the calls that were entered since its wake-up was put off, by whoever was ready.
+    async fn wake_for_many(&self) {
+        if self.common.exchange.is_put_off(self.seat) {
+            tokio::task::yield_now().await;
+            self.common.exchange.take_put_off(self.seat).iter().for_each(Waker::wake);
+        }
+    }
+
     async fn take_replies(&mut self) {
         let Common { exchange, number, .. } = &self.common;
+        self.wake_for_many().await;
         loop {
             match exchange.look(self.seat) {
                 Look::Empty | Look::Gone | Look::Over => return,
@@ -198,7 +210,7 @@ impl Actor {
                     tokio::select! {
                         biased;
                         () = share.grow(bytes) => exchange.grant(self.seat, bytes, share),
-                        () = exchange.told(self.seat) => {}
+                        () = exchange.told(self.seat) => self.wake_for_many().await,
                     }
                 }
             }

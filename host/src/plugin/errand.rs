@@ -49,9 +49,13 @@ pub(super) async fn ask(
     }
 }
 
-/// The input of `state_load`.
-pub(super) fn state_input(version: u32, state: &[u8]) -> Vec<u8> {
-    [&version.to_le_bytes(), state].concat()
+/// The input of `state_load`, in this memory.
+pub(super) fn state_input(version: u32, state: &[u8], mut memory: Vec<u8>) -> Vec<u8> {
+    memory.clear();
+    memory.reserve_exact(size_of::<u32>() + state.len());
+    memory.extend(version.to_le_bytes());
+    memory.extend(state);
+    memory
 }
 
 /// A state that is larger than its limit.

@@ -34,7 +34,7 @@ impl Plugin {
     /// As [`Plugin::save_state`]. What the plugin holds after its own error is up to the plugin.
     pub async fn load_state(&self, from_version: u32, state: &[u8]) -> Result<(), CallError> {
         self.check_state(state)?;
-        self.call_raw(hook::STATE_LOAD, state_input(from_version, state)).await.map(drop)
+        self.call_raw(hook::STATE_LOAD, state_input(from_version, state, Vec::new())).await.map(drop)
     }
 
     fn check_state(&self, state: &[u8]) -> Result<(), CallError> {

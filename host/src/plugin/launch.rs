@@ -53,7 +53,7 @@ pub(super) async fn restore(
     version: &Version,
     kept: Kept,
 ) -> Option<Worker> {
-    let input = state_input(kept.version, &kept.state);
+    let input = state_input(kept.version, &kept.state, Vec::new());
     let reason = match ask(common, worker, version, hook::STATE_LOAD, input).await {
         Ok((sound, Ok(_))) => {
             common.tell(EventKind::StateRestored { bytes: kept.state.len() });

@@ -17,6 +17,7 @@ mod profile;
 mod reload;
 mod rest;
 mod restarts;
+mod room;
 mod status;
 mod steward;
 mod version;

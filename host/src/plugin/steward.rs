@@ -22,6 +22,7 @@ use super::peers::PLUGIN_CALL;
 use super::reload::{
     CheckpointError, ConfigureError, IncompatibleState, ReloadError, ReloadOptions, Reloaded, StateMove,
 };
+use super::room::{Room, Size};
 use super::version::Version;
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::compile::blocking;
@@ -75,6 +76,7 @@ impl Moment {
 pub(super) struct Steward {
     pub(super) common: Common,
     pub(super) seats: Vec<mpsc::UnboundedSender<Box<Succession>>>,
+    state_size: Size,
     _alive: Alive,
 }
 
@@ -84,7 +86,7 @@ impl Steward {
         seats: Vec<mpsc::UnboundedSender<Box<Succession>>>,
     ) -> Result<Steward, Error> {
         let alive = common.shared.alive()?;
-        Ok(Steward { common, seats, _alive: alive })
+        Ok(Steward { common, seats, state_size: Size::default(), _alive: alive })
     }
 
     /// Serves until the plugin is unloaded or the host shut down. Whatever there is to do is boxed, which keeps the task small while
@@ -213,7 +215,7 @@ impl Steward {
         let mut bytes = 0;
         for seat in 0..self.seats.len() {
             let version = self.common.current.get();
-            let saved = self.save(seat, &version, Instant::now() + self.call_time()).await;
+            let saved = self.save(seat, &version, Instant::now() + self.call_time(), Vec::new()).await;
             let state = match saved {
                 Ok(Some(state)) => state,
                 Ok(None) => continue,
@@ -284,8 +286,11 @@ impl Steward {
             self.bury_later(next, "its reload failed");
             return Err(ReloadError::Busy);
         }
+        let served = (0..self.seats.len()).filter_map(|seat| exchange.ahead(seat));
+        let rings = served.chain(next.iter().flatten().filter_map(Worker::ahead)).collect();
+        let rooms = self.state_size.make_room(self.seats.len(), rings).await;
         exchange.hold();
-        let states = self.replace_held(before, after, next, options).await;
+        let states = self.replace_held(before, after, next, rooms, options).await;
         exchange.release(current.get().prepared.plan.orders.limits.outstanding);
         states
     }
@@ -296,9 +301,10 @@ impl Steward {
         before: &Arc<Version>,
         after: &Arc<Version>,
         mut next: Vec<Option<Worker>>,
+        rooms: Vec<Room>,
         options: &ReloadOptions,
     ) -> Result<Vec<StateMove>, ReloadError> {
-        let states = match self.move_states(before, after, &mut next, options).await {
+        let states = match self.move_states(before, after, &mut next, rooms, options).await {
             Ok(states) if !options.check_only => states,
             ended => {
                 self.bury_later(next, "it does not take the place");
@@ -393,12 +399,15 @@ impl Steward {
         before: &Version,
         after: &Arc<Version>,
         next: &mut [Option<Worker>],
+        rooms: Vec<Room>,
         options: &ReloadOptions,
     ) -> Result<Vec<StateMove>, ReloadError> {
         let deadline = Instant::now() + options.drain;
         let mut moves = Vec::new();
+        let mut rooms = rooms.into_iter();
         for (seat, successor) in next.iter_mut().enumerate() {
-            let Some(state) = self.save(seat, before, deadline).await? else {
+            let Room { saved, input } = rooms.next().unwrap_or_default();
+            let Some(state) = self.save(seat, before, deadline, saved).await? else {
                 // It has none, or its worker crashed and left what was kept.
                 if !self.common.exchange.is_served(seat) {
                     self.restore(seat, successor, after, options.check_only).await?;
@@ -408,7 +417,7 @@ impl Steward {
             };
             let Some(worker) = successor.take() else { continue };
             let size = state.len();
-            let input = state_input(before.prepared.manifest.state_version(), &state);
+            let input = state_input(before.prepared.manifest.state_version(), &state, input);
             let limits = &after.prepared.plan.orders.limits;
             let (worker, taken) = if size as u64 > limits.state || input.len() as u64 > limits.message {
                 (worker, Err(too_large(size, limits.state.min(limits.message))))
@@ -454,18 +463,19 @@ impl Steward {
         Ok(())
     }
 
-    /// The state of the worker in a seat, once it has ended the calls that it has. `None` if it has no state, or there is no
-    /// worker.
+    /// The state of the worker in a seat, once it has ended the calls that it has, in this memory if it is enough. `None` if it has
+    /// no state, or there is no worker.
     async fn save(
         &self,
         seat: usize,
         version: &Version,
         deadline: Instant,
+        memory: Vec<u8>,
     ) -> Result<Option<Vec<u8>>, ReloadError> {
         if !self.common.exchange.is_served(seat) {
             return Ok(None);
         }
-        let saved = match self.run_pinned(seat, hook::STATE_SAVE, Vec::new(), deadline).await {
+        let saved = match self.run_pinned(seat, hook::STATE_SAVE, memory, deadline).await {
             Ok(saved) => saved,
             Err(CallError::NoSuchExport(_)) => return Ok(None),
             Err(error) => return Err(ReloadError::NotSaved(error)),
@@ -474,6 +484,7 @@ impl Steward {
         if saved.len() as u64 > limit {
             return Err(ReloadError::NotSaved(too_large(saved.len(), limit)));
         }
+        self.state_size.note(saved.len());
         Ok(Some(saved))
     }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hotcell_policy::CgroupLimit;
-use hotcell_protocol::ring::NotesArea;
+use hotcell_protocol::ring::{Ahead, NotesArea};
 use hotcell_protocol::{
     CallId, Channel, CommandLine, Evidence, Filter, Generation, Image, Orders, Place, Runtime, ring,
 };
@@ -298,6 +298,11 @@ impl Worker {
     /// Whether its process has not ended.
     pub(crate) fn lives(&self) -> bool {
         self.process.lives()
+    }
+
+    /// Where the payload that is sent to it next will lie.
+    pub(crate) fn ahead(&self) -> Option<Ahead> {
+        self.line.as_ref().map(Line::ahead_of_host)
     }
 
     /// Gives the line to whoever serves calls on it.

@@ -18,8 +18,9 @@ const CONTROL_LEN: usize = 4096;
 /// Bytes of one ring of messages. Small, because a busy plugin touches all of it.
 const MESSAGES_LEN: usize = if MODEL { 64 } else { 32 << 10 };
 
-/// Bytes of one ring of bulk bytes. Untouched until the first large payload.
-pub const BULK_LEN: usize = if MODEL { 16 } else { 1 << 20 };
+/// Bytes of one ring of bulk bytes. Untouched until the first large payload. What does not fit streams through it in turns, which is
+/// slower; a MiB fits with what goes before it, such as a state's version.
+pub const BULK_LEN: usize = if MODEL { 16 } else { 2 << 20 };
 
 /// Where a worker notes its end: behind the rings, of no meaning to them.
 pub(super) const NOTES: Area = Area {

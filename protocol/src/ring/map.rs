@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use rustix::thread::futex;
 
 use super::layout::{Area, DOWN, FILE_LEN, NOTES};
@@ -166,6 +166,37 @@ impl Map {
         }))
     }
 }
+
+/// A piece of a ring that will be written to.
+#[derive(Debug)]
+pub struct Ahead {
+    map: Arc<Map>,
+    area: Area,
+    position: u64,
+}
+
+impl Ahead {
+    pub(super) fn new(map: &Arc<Map>, area: Area, position: u64) -> Ahead {
+        Ahead { map: Arc::clone(map), area, position }
+    }
+
+    /// Has the kernel find the pages of so many bytes, as far as the ring has them, so that writing costs no faults (madvise(2),
+    /// MADV_POPULATE_WRITE). Nothing depends on success: it takes Linux 5.14. Changes no byte. Blocks.
+    pub fn populate(&self, len: usize) {
+        let len = len.min(self.area.len);
+        let (offset, until_end) = place(self.area, self.position);
+        let first = len.min(until_end);
+        for (offset, len) in [(offset, first), (self.area.start, len - first)] {
+            let start = offset - offset % PAGE;
+            let address = self.map.at(start).cast();
+            // SAFETY: the range lies in the mapping, since areas end where pages do; the advice changes nothing that can be read.
+            let _ = unsafe { madvise(address, offset + len - start, Advice::LinuxPopulateWrite) };
+        }
+    }
+}
+
+/// Where larger pages are, the advice is refused.
+const PAGE: usize = 4096;
 
 impl Drop for Map {
     fn drop(&mut self) {

@@ -21,6 +21,8 @@ use rustix::io::Errno;
 
 pub use layout::{BULK_LEN, FILE_LEN, HEAD_MAX, INLINE_MAX};
 use layout::{DOWN, UP};
+#[cfg(not(hotcell_model))]
+pub use map::Ahead;
 pub use map::Input;
 use map::Map;
 pub use receiver::{Frame, Receiver, Watcher};

@@ -141,6 +141,12 @@ impl Receiver {
         self.map.published(self.way.head()) != self.tail
     }
 
+    /// Where the bulk bytes that come next will lie.
+    #[cfg(not(hotcell_model))]
+    pub fn ahead(&self) -> super::Ahead {
+        super::Ahead::new(&self.map, self.way.bulk, self.bulk_tail)
+    }
+
     /// Looks for frames behind those that were consumed so far, from elsewhere.
     pub fn watcher(&self) -> Watcher {
         Watcher { map: Arc::clone(&self.map), offset: self.way.head(), seen: self.tail }

@@ -27,6 +27,12 @@ impl Sender {
         super::NotesArea(Arc::clone(&self.map))
     }
 
+    /// Where the bulk bytes that are written next will lie.
+    #[cfg(not(hotcell_model))]
+    pub fn ahead(&self) -> super::Ahead {
+        super::Ahead::new(&self.map, self.way.bulk, self.bulk_head)
+    }
+
     pub(super) fn new(map: Arc<Map>, way: Way) -> Sender {
         Sender { map, way, head: 0, bulk_head: 0 }
     }

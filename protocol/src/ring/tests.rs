@@ -120,7 +120,8 @@ fn cursors_that_cannot_be_are_corrupt() {
         assert!(check(&mut liar.host), "offset {offset}, value {value}");
     };
     // The last is a little less than zero, by more than a ring: a tail that is less by little is only a claim of less room.
-    for value in [(1 << 20) + 64, 1 << 63, u64::MAX - (1 << 21)] {
+    let len = BULK_LEN as u64;
+    for value in [len + 64, 1 << 63, u64::MAX - 2 * len] {
         corrupt(UP.head(), value, |host| host.1.peek().is_err());
         corrupt(UP.bulk_head(), value, |host| host.1.bulk_there().is_err());
         corrupt(DOWN.tail(), value, |host| host.0.send(1, b"x", b"").is_err());
@@ -171,7 +172,7 @@ impl Numbers {
 
     /// Most often small, or near the border of something.
     fn word(&mut self) -> u64 {
-        let borders = [0, 1, 8, 16, 4096, 8192, 1 << 15, 1 << 20, 1 << 32, 1 << 63, u64::MAX];
+        let borders = [0, 1, 8, 16, 4096, 8192, 1 << 15, BULK_LEN as u64, 1 << 32, 1 << 63, u64::MAX];
         let border = borders.get(usize::try_from(self.next() % 11).expect("small")).copied().unwrap_or(0);
         match self.next() % 3 {
             0 => self.next(),

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hotcell_protocol::ring::Waker;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -47,6 +48,8 @@ pub(super) struct Exchange {
     /// A command's worker serves one call, which its actor delivers.
     command: bool,
     pub(super) spin: Duration,
+    /// Whether the host's tasks take turns on one thread, so that a wake-up can be put off until those that are ready had theirs.
+    puts_off: bool,
 }
 
 impl Exchange {
@@ -60,6 +63,8 @@ impl Exchange {
             ended: Ended::default(),
             command,
             spin,
+            puts_off: Handle::try_current()
+                .is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::CurrentThread),
         }
     }
 
@@ -106,7 +111,18 @@ impl Exchange {
         }
         state.outstanding += 1;
         state.waiting.push_back(Arc::clone(call));
-        let waker = self.deliver(&mut state);
+        let mut waker = self.deliver(&mut state);
+        if blocks || !self.puts_off {
+            waker = waker.or_else(|| {
+                state.seats.iter_mut().find_map(|seat| seat.put_off.take()).map(|(waker, _)| waker)
+            });
+        } else if let Some(seat) = state.crowded() {
+            let is_first = waker.is_some();
+            waker = seat.put_off_waking(waker);
+            if is_first {
+                self.tell(0);
+            }
+        }
         let look = state.seats.iter().filter_map(|seat| seat.looks_slow_at(call.entered)).min();
         self.arm(&mut state, look.map_or(call.deadline, |look| look.min(call.deadline)));
         // Before the worker is woken, so that it rings the right bell.
@@ -114,6 +130,16 @@ impl Exchange {
         drop(state);
         waker.iter().for_each(Waker::wake);
         Ok(lead)
+    }
+
+    /// Whether the seat's worker is to be woken by its actor.
+    pub(in crate::plugin) fn is_put_off(&self, index: usize) -> bool {
+        self.state().seats.get(index).is_some_and(|seat| seat.put_off.is_some())
+    }
+
+    /// What is to wake the seat's worker, once the callers that are ready now have entered their calls.
+    pub(in crate::plugin) fn take_put_off(&self, index: usize) -> Option<Waker> {
+        self.state().seats.get_mut(index)?.put_off.take().map(|(waker, _)| waker)
     }
 
     /// Has the clock look no later than this.

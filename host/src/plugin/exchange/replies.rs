@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hotcell_protocol::CallId;
-use hotcell_protocol::ring::{Wake, Waker, Watcher};
+use hotcell_protocol::ring::{Ahead, Wake, Waker, Watcher};
 
 use super::Exchange;
 use super::seat::{Seat, Trouble};
@@ -149,6 +149,13 @@ impl Exchange {
         let state = self.state();
         let seat = state.seats.get(index).filter(|seat| seat.trouble.is_none())?;
         seat.serving.as_ref().map(|serving| serving.line.watcher())
+    }
+
+    /// Where the payload that a seat's worker sends next will lie.
+    pub(in crate::plugin) fn ahead(&self, index: usize) -> Option<Ahead> {
+        let state = self.state();
+        let serving = state.seats.get(index)?.serving.as_ref()?;
+        Some(serving.line.ahead_of_worker())
     }
 
     /// The same for whichever worker has a call that nobody leads.

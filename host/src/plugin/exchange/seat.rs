@@ -20,6 +20,9 @@ const QUICK: Duration = Duration::from_micros(200);
 /// How long a call may run before its worker is set free from its caller's processor, and weighs less than its host.
 const PATIENCE: Duration = Duration::from_millis(20);
 
+/// Calls for which a worker is woken once.
+const BATCH: u32 = 64;
+
 /// Frames that are taken from one worker before others get their turn.
 const BURST: u32 = 64;
 
@@ -36,6 +39,8 @@ pub(super) struct Seat {
     pub(super) errors: u64,
     /// A call that was taken back though it was the worker's turn, and when: a sound worker soon goes past it.
     pub(super) neglected: Option<(Position, Instant)>,
+    /// What wakes the worker, left to the actor, and the calls that were entered since.
+    pub(super) put_off: Option<(Waker, u32)>,
 }
 
 /// A worker that serves calls.
@@ -101,6 +106,16 @@ impl Seat {
     pub(super) fn rouse(&mut self) -> Option<Waker> {
         let depth = self.delivered.len();
         self.serving.as_mut()?.line.rouse(depth)
+    }
+
+    /// Leaves it to the actor to wake the worker, until too many calls wait for that.
+    pub(super) fn put_off_waking(&mut self, waker: Option<Waker>) -> Option<Waker> {
+        let (waker, calls) = waker.map(|waker| (waker, 0)).or_else(|| self.put_off.take())?;
+        if calls == BATCH {
+            return Some(waker);
+        }
+        self.put_off = Some((waker, calls + 1));
+        None
     }
 
     pub(super) fn starts(&self, call: &Arc<Call>) -> bool {

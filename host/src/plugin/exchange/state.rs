@@ -17,6 +17,9 @@ use crate::worker::Broken;
 /// Calls that a worker may have at once, where it is the plugin's only one: enough to keep it busy.
 const WINDOW: usize = 256;
 
+/// Calls of a worker from which it is not woken for each.
+const CROWD: usize = 8;
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) waiting: VecDeque<Arc<Call>>,
@@ -43,6 +46,13 @@ impl State {
             held: false,
             armed: None,
         }
+    }
+
+    /// The only worker's seat, if it has many calls. One that sleeps has replied to them, and their callers are about to enter the
+    /// next ones: woken for each of those, it would take the callers' processor for each.
+    pub(super) fn crowded(&mut self) -> Option<&mut Seat> {
+        let [seat] = self.seats.as_mut_slice() else { return None };
+        (seat.delivered.len() >= CROWD).then_some(seat)
     }
 
     pub(super) fn fail(&mut self, index: usize, trouble: Trouble) {

@@ -9,7 +9,7 @@ mod outbox;
 
 use std::sync::MutexGuard;
 
-use hotcell_protocol::ring::{Corrupt, Receiver, Sender, Wake, Waker, Watcher};
+use hotcell_protocol::ring::{Ahead, Corrupt, Receiver, Sender, Wake, Waker, Watcher};
 use hotcell_protocol::{CallId, Failure, Generation, ReplyStatus};
 
 use super::placement::Placement;
@@ -205,6 +205,16 @@ impl Line {
     /// What it was called for.
     pub(crate) fn into_calls(self) -> RecentCalls {
         self.calls
+    }
+
+    /// Where the payload that the worker sends next will lie.
+    pub(crate) fn ahead_of_worker(&self) -> Ahead {
+        self.receiver.ahead()
+    }
+
+    /// Where the payload that the host sends next will lie.
+    pub(crate) fn ahead_of_host(&self) -> Ahead {
+        self.sender.ahead()
     }
 
     /// Looks for something new without touching this line.
