@@ -67,7 +67,7 @@ const ROWS: &[(&str, &str, &str, Verdict)] = &[
     ("IP-15 head far ahead", "cursor", HUGE, Breach("out of the ring")),
     ("IP-15 head wraps", "cursor", "9223372036854775808", Breach("out of the ring")),
     ("IP-15 head moves back", "cursor", "back", Breach("out of the ring")),
-    ("IP-15 bulk head ahead", "bulk_head", "1048577", Breach("out of the ring")),
+    ("IP-15 bulk head ahead", "bulk_head", "2097153", Breach("out of the ring")),
     ("IP-15 bulk head wraps", "bulk_head", "18446744073709551615", Breach("out of the ring")),
     ("IP-15 tail ahead", "ask_wrongly", "and move a tail", Breach("tail")),
     ("IP-15 tail ahead", "answer", "and move a tail", Late("tail")),

@@ -1,6 +1,6 @@
 //! What arrives from a worker: what may come when, and payloads that grow only as their bytes do.
 
-use hotcell_protocol::ring::{Frame, INLINE_MAX, Wake};
+use hotcell_protocol::ring::{BULK_LEN, Frame, INLINE_MAX, Wake};
 use hotcell_protocol::{CallId, FromWorker, ReplyStatus, codec};
 
 use super::{Broken, Incoming, Line, NAME_MAX, Reply, STARTING, Stage, breach};
@@ -9,8 +9,9 @@ use crate::budget::{FREE, Share};
 /// Longest text of a worker's failure that is kept, in bytes.
 const DETAIL_MAX: usize = 4096;
 
-/// Bulk bytes that are taken at once, and the room in the host's budget that a payload takes as it grows.
-const STEP: usize = 1 << 20;
+/// Bulk bytes that are taken at once, and the room in the host's budget that a payload takes as it grows. As many as a ring has: whoever
+/// takes them after having asked to be woken has left none for which nobody rings.
+const STEP: usize = BULK_LEN;
 
 /// A payload that has not arrived in full.
 #[derive(Debug)]
