@@ -100,8 +100,8 @@ struct Search<'m, F> {
     given: &'m [&'m Manifest],
     loaded: &'m [&'m Manifest],
     taken: Vec<Manifest>,
-    /// Optional ones, each tried once: hostile manifests could name each other on countless ways.
-    given_up: Vec<PluginId>,
+    /// Optional requirements, each tried once: hostile manifests could name each other on countless ways.
+    given_up: Vec<(PluginId, semver::VersionReq)>,
     find: F,
 }
 
@@ -115,10 +115,10 @@ impl<E, F: FnMut(&PluginId) -> Result<Option<Manifest>, E>> Search<'_, F> {
                 is_whole &= self.meet(dependency, path)?;
                 continue;
             }
-            let before = self.taken.len();
-            if !self.given_up.contains(&dependency.id) && !self.meet(dependency, path)? {
+            let (before, wanted) = (self.taken.len(), (dependency.id.clone(), dependency.version.clone()));
+            if !self.given_up.contains(&wanted) && !self.meet(dependency, path)? {
                 self.taken.truncate(before);
-                self.given_up.push(dependency.id.clone());
+                self.given_up.push(wanted);
             }
         }
         path.pop();
@@ -263,6 +263,10 @@ mod tests {
         let whole = [extra.clone(), log.clone(), manifest("x.db", "1.0.0", &[])];
         assert_eq!(besides(&app, &[], &whole), ["x.extra 1.0.0", "x.log 1.0.0", "x.db 1.0.0"]);
         assert!(besides(&app, &[], &[extra, log]).is_empty(), "it lacks one");
+        let picky = manifest("x.app", "1.0.0", &[("x.extra", "^2", true)]);
+        let other = manifest("x.other", "1.0.0", &[("x.extra", "^1", true)]);
+        let unfit_for_one = [manifest("x.extra", "1.0.0", &[])];
+        assert_eq!(besides(&[picky, other], &[], &unfit_for_one), ["x.extra 1.0.0"]);
         let back = manifest("x.extra", "1.0.0", &[("x.app", "*", false)]);
         assert!(besides(&app, &[], &[back]).is_empty(), "it needs who asks for it");
     }
@@ -322,5 +326,6 @@ mod tests {
             })
             .collect();
         assert_eq!(order(&set, &[]).expect("an order").first(), Some(&499));
+        assert_eq!(besides(&set[..1], &[], &set).len(), 499, "the last one does without what is not there");
     }
 }

@@ -206,7 +206,7 @@ const LARGE: usize = 64 << 10;
 /// Bytes up to which the allocator keeps what is given back for the next who asks for as much.
 const SMALL: usize = 1 << 10;
 
-/// Bytes that are taken at most, whatever the allocator does; some 100 KiB with glibc's.
+/// Bytes that are taken at most, whatever the allocator does.
 const FILLED_MAX: usize = 1 << 20;
 
 impl Launcher {

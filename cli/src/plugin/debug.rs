@@ -67,14 +67,17 @@ async fn session(global: &Global, arguments: &Debug) -> Result<Vec<u8>, Outcome>
     let package = package_of(&arguments.plugin)?;
     let host = host::build(global).await?;
     let (plugin, _needed) = host::load(&host, &package, host::load_options(global)).await?;
-    let target = plugin.debug_target()?;
-    let pid = target.pid;
-    let symbols = Symbols::write(target).map_err(|error| failed("copy the library", &error))?;
+    let mut target = plugin.debug_target()?;
+    let symbols = Symbols::write(&mut target.library).map_err(|error| failed("copy the library", &error))?;
     // Control-C is the debugger's, which stops the plugin by it.
     signal_hook::flag::register(SIGINT, Arc::default())
         .map_err(|error| failed("wait for signals", &error))?;
-    let mut debugger = symbols.open(&arguments.debugger, &arguments.options)?;
-    until_attached(pid, &mut debugger).await?;
+    let mut debugger = symbols.open(&target, &arguments.debugger, &arguments.options)?;
+    if let Err(outcome) = until_attached(target.pid, &mut debugger).await {
+        // One that goes on would have the terminal, and nothing to debug. It may have ended by itself.
+        let _ = debugger.kill().and_then(|()| debugger.wait());
+        return Err(outcome);
+    }
     let request = plugin.request(&arguments.export).deadline(arguments.timeout);
     let end = tokio::task::spawn_blocking(move || debugger.wait());
     let (reply, _) = tokio::join!(request.raw(input), end);
@@ -85,33 +88,31 @@ async fn session(global: &Global, arguments: &Debug) -> Result<Vec<u8>, Outcome>
 /// The library in a file, for a debugger to read; removed with this.
 struct Symbols {
     folder: PathBuf,
-    target: DebugTarget,
 }
 
 impl Symbols {
-    fn write(mut target: DebugTarget) -> io::Result<Symbols> {
+    fn write(library: &mut File) -> io::Result<Symbols> {
         let folder = std::env::temp_dir().join(format!("hotcell-debug-{}", std::process::id()));
         DirBuilder::new().mode(0o700).create(&folder)?;
-        let mut file = File::create_new(folder.join("plugin.so"));
-        let copied = file.as_mut().map(|file| io::copy(&mut target.library, file));
-        let symbols = Symbols { folder, target };
-        match copied {
-            Ok(copied) => copied.map(|_| symbols),
-            Err(_) => file.map(|_| symbols),
-        }
+        let symbols = Symbols { folder };
+        io::copy(library, &mut File::create_new(symbols.file())?)?;
+        Ok(symbols)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.join("plugin.so")
     }
 
     /// Starts the debugger, which attaches first of all.
-    fn open(&self, debugger: &Path, options: &[String]) -> Result<Child, Outcome> {
-        let symbols =
-            format!("add-symbol-file \"{}/plugin.so\" -o {:#x}", self.folder.display(), self.target.base);
+    fn open(&self, target: &DebugTarget, debugger: &Path, options: &[String]) -> Result<Child, Outcome> {
+        let symbols = format!("add-symbol-file \"{}\" -o {:#x}", self.file().display(), target.base);
         let mut command = Command::new(debugger);
         command.arg("-q");
         // The name under which the library was loaded leads nowhere, or elsewhere.
         for first in ["set confirm off", "set auto-solib-add off", "set debuginfod enabled off"] {
             command.args(["-iex", first]);
         }
-        command.args(["-p", &self.target.pid.to_string(), "-ex", &symbols, "-ex", "set confirm on"]);
+        command.args(["-p", &target.pid.to_string(), "-ex", &symbols, "-ex", "set confirm on"]);
         command.args(options);
         command.spawn().map_err(|error| match error.kind() {
             // The latter where a folder of the search path cannot be read.

@@ -6,7 +6,7 @@ use hotcell_protocol::Runtime;
 use hotcell_protocol::crash::PLUGIN;
 
 use super::Plugin;
-use super::profile::{modules, pid_of};
+use super::profile::{mapped, pid_of};
 use crate::class::Class;
 use crate::crash::backtrace::program;
 use crate::error::Error;
@@ -54,16 +54,12 @@ impl Plugin {
         let gone = || unusable("no worker of it runs", Class::Invalid);
         let shared = self.inner.shared.upgrade().ok_or(Error::Shutdown)?;
         let sight = self.inner.exchange.sights().into_iter().next().ok_or_else(gone)?;
-        let pid = pid_of(&sight).ok_or_else(gone)?.as_raw_pid().cast_unsigned();
-        let failed = |source| Error::io("read what a worker has mapped", source);
-        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).map_err(failed)?;
-        let program = std::fs::canonicalize(program(&shared, &blueprint.orders)).map_err(failed)?;
-        let modules = modules(&maps, &program);
+        let modules = mapped(pid_of(&sight).ok_or_else(gone)?, &program(&shared, &blueprint.orders))?;
         // Whoever has its number now was not looked at.
         if !lives(sight.pidfd.get_ref()) {
             return Err(gone());
         }
         let base = modules.iter().find(|module| module.name == PLUGIN).ok_or_else(gone)?.base;
-        Ok(DebugTarget { pid, library: blueprint.artifact.descriptor()?.into(), base })
+        Ok(DebugTarget { pid: sight.evidence.pid, library: blueprint.artifact.descriptor()?.into(), base })
     }
 }

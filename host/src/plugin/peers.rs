@@ -120,7 +120,7 @@ impl Host {
     /// As [`Host::load_all`], with what they need besides and what is [installed](Host::packages): that is loaded as it would be
     /// by its name, `@ID`, with the options that are the default. What runs already or is among `packages` is taken
     /// before what is installed. An optional dependency is left out where it is not installed in a version that fits, or lacks
-    /// itself what it needs. Of one plugin, what was started last.
+    /// itself what it needs. Where one plugin is asked for, it is the last that is returned.
     ///
     /// # Errors
     /// As [`Host::load_all`].

@@ -124,7 +124,7 @@ fn sample(sight: &Sight, options: &ProfileOptions, program: &Path) -> Result<(Ve
     if !lives(sight.pidfd.get_ref()) {
         return Err(gone());
     }
-    let maps = std::fs::read_to_string(format!("/proc/{}/maps", sight.evidence.pid)).map_err(failed)?;
+    let modules = mapped(pid, program)?;
     let pause = Duration::from_secs(1) / options.frequency.clamp(1, MOST_FREQUENT);
     let mut samples = Vec::new();
     let begun = Instant::now();
@@ -140,8 +140,7 @@ fn sample(sight: &Sight, options: &ProfileOptions, program: &Path) -> Result<(Ve
     }
     let mut file = File::from(memory("hotcell-samples")?);
     file.write_all(&samples).and_then(|()| file.rewind()).map_err(failed)?;
-    let program = std::fs::canonicalize(program).map_err(failed)?;
-    Ok((modules(&maps, &program), file))
+    Ok((modules, file))
 }
 
 /// The number of a worker's process, which may be another's once it has ended.
@@ -153,8 +152,14 @@ fn failed(source: std::io::Error) -> Error {
     Error::io("look into a worker", source)
 }
 
+/// What a worker that runs this program has mapped of files.
+pub(super) fn mapped(pid: Pid, program: &Path) -> Result<Vec<Module>, Error> {
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", pid.as_raw_nonzero())).map_err(failed)?;
+    Ok(modules(&maps, &std::fs::canonicalize(program).map_err(failed)?))
+}
+
 /// What is mapped of files, by `/proc/PID/maps` (proc_pid_maps(5)): from its first byte to the end of its last piece.
-pub(super) fn modules(maps: &str, program: &Path) -> Vec<Module> {
+fn modules(maps: &str, program: &Path) -> Vec<Module> {
     let mut modules: Vec<Module> = Vec::new();
     for line in maps.lines() {
         let mut fields = line.split_whitespace();

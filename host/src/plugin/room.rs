@@ -30,16 +30,15 @@ impl Size {
         self.0.store(bytes, Ordering::Relaxed);
     }
 
-    /// Room for the states of so many workers, in these rings and in the host.
-    pub(super) async fn make_room(&self, workers: usize, rings: Vec<Ahead>) -> Vec<Room> {
+    /// Room in these rings, and in the host for one state: a plugin with several workers must not cost it as many at once.
+    pub(super) async fn make_room(&self, rings: Vec<Ahead>) -> Room {
         let size = self.0.load(Ordering::Relaxed);
         if size < FEWEST {
-            return Vec::new();
+            return Room::default();
         }
         let made = blocking(move || {
             rings.iter().for_each(|ring| ring.populate(size));
-            let room = || Room { saved: touched(size), input: touched(size + size_of::<u32>()) };
-            Ok((0..workers).map(|_| room()).collect())
+            Ok(Room { saved: touched(size), input: touched(size + size_of::<u32>()) })
         });
         made.await.unwrap_or_default()
     }

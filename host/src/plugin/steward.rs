@@ -288,9 +288,9 @@ impl Steward {
         }
         let served = (0..self.seats.len()).filter_map(|seat| exchange.ahead(seat));
         let rings = served.chain(next.iter().flatten().filter_map(Worker::ahead)).collect();
-        let rooms = self.state_size.make_room(self.seats.len(), rings).await;
+        let room = self.state_size.make_room(rings).await;
         exchange.hold();
-        let states = self.replace_held(before, after, next, rooms, options).await;
+        let states = self.replace_held(before, after, next, room, options).await;
         exchange.release(current.get().prepared.plan.orders.limits.outstanding);
         states
     }
@@ -301,10 +301,10 @@ impl Steward {
         before: &Arc<Version>,
         after: &Arc<Version>,
         mut next: Vec<Option<Worker>>,
-        rooms: Vec<Room>,
+        room: Room,
         options: &ReloadOptions,
     ) -> Result<Vec<StateMove>, ReloadError> {
-        let states = match self.move_states(before, after, &mut next, rooms, options).await {
+        let states = match self.move_states(before, after, &mut next, room, options).await {
             Ok(states) if !options.check_only => states,
             ended => {
                 self.bury_later(next, "it does not take the place");
@@ -399,14 +399,13 @@ impl Steward {
         before: &Version,
         after: &Arc<Version>,
         next: &mut [Option<Worker>],
-        rooms: Vec<Room>,
+        mut room: Room,
         options: &ReloadOptions,
     ) -> Result<Vec<StateMove>, ReloadError> {
         let deadline = Instant::now() + options.drain;
         let mut moves = Vec::new();
-        let mut rooms = rooms.into_iter();
         for (seat, successor) in next.iter_mut().enumerate() {
-            let Room { saved, input } = rooms.next().unwrap_or_default();
+            let Room { saved, input } = std::mem::take(&mut room);
             let Some(state) = self.save(seat, before, deadline, saved).await? else {
                 // It has none, or its worker crashed and left what was kept.
                 if !self.common.exchange.is_served(seat) {

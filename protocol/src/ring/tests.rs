@@ -111,6 +111,22 @@ impl Liar {
 }
 
 #[test]
+fn pages_that_are_found_ahead_hold_what_was_written_around_the_rings_end_too() {
+    let (mut host, file) = create().expect("memfd");
+    let (_, mut worker) = attach(file.as_fd()).expect("maps");
+    let mut read = Vec::new();
+    for _ in 0..3 {
+        host.0.bulk(&[7; BULK_LEN - 10]).expect("honest");
+        // From within the last page on: the rest lies at the start, where unread bytes are.
+        host.0.ahead().populate(BULK_LEN);
+        host.1.ahead().populate(usize::MAX);
+        read.clear();
+        assert_eq!(worker.bulk(BULK_LEN, &mut read).expect("honest"), BULK_LEN - 10);
+        assert!(read.iter().all(|byte| *byte == 7), "no byte is changed");
+    }
+}
+
+#[test]
 fn cursors_that_cannot_be_are_corrupt() {
     use super::layout::{DOWN, UP};
     let corrupt = |offset: usize, value: u64, check: fn(&mut (Sender, Receiver)) -> bool| {

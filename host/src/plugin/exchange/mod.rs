@@ -112,11 +112,12 @@ impl Exchange {
         state.outstanding += 1;
         state.waiting.push_back(Arc::clone(call));
         let mut waker = self.deliver(&mut state);
-        if blocks || !self.puts_off {
-            waker = waker.or_else(|| {
-                state.seats.iter_mut().find_map(|seat| seat.put_off.take()).map(|(waker, _)| waker)
-            });
-        } else if let Some(seat) = state.crowded() {
+        if blocks {
+            let mut put_off = state.seats.iter_mut().filter_map(|seat| seat.put_off.take());
+            waker = waker.or_else(|| put_off.next().map(|(waker, _)| waker));
+        } else if self.puts_off
+            && let Some(seat) = state.crowded()
+        {
             let is_first = waker.is_some();
             waker = seat.put_off_waking(waker);
             if is_first {
