@@ -46,13 +46,18 @@ impl Footprint {
 
     /// Waits until the footprint is no larger than this one; panics with both if it stays so.
     pub fn must_return(self) {
+        let now = self.settled();
+        assert!(self.covers(now), "the footprint was {self:?} and is {now:?}");
+    }
+
+    /// The footprint once it is no larger than this one; the last one if it stays larger. Blocks.
+    pub fn settled(self) -> Footprint {
         let deadline = Instant::now() + SETTLE;
         loop {
             let now = Footprint::now();
-            if self.covers(now) {
-                return;
+            if self.covers(now) || Instant::now() >= deadline {
+                return now;
             }
-            assert!(Instant::now() < deadline, "the footprint was {self:?} and is {now:?}");
             std::thread::yield_now();
         }
     }
